@@ -1,0 +1,152 @@
+package event
+
+// Kind says what a record tells.
+type Kind uint8
+
+const (
+	// Attempt is one try to deliver one message to one recipient: what failure
+	// ratios are made of. Outcome says how it went.
+	Attempt Kind = iota + 1
+	// Expiry is the queue manager giving a message up because its queue
+	// lifetime is over. It has no recipient and is not an attempt.
+	Expiry
+	// Arrival tells more about a message: its sender, client or message id.
+	// Only the fields that are set are known.
+	Arrival
+	// Removal is a message leaving the queue; its queue id may be used again.
+	Removal
+	// Probe is an address verification (Postfix "deliverable",
+	// "undeliverable"): no mail was sent, so it counts as no attempt.
+	Probe
+	// Rejection is our own server refusing a client. It is inbound mail and
+	// counted apart from every delivery.
+	Rejection
+)
+
+// Outcome is what became of an attempt or of a recipient.
+type Outcome uint8
+
+const (
+	// Delivered means the next hop took responsibility: a 2xx reply.
+	Delivered Outcome = iota + 1
+	// Deferred will be retried: a 4xx reply, or no conversation at all.
+	Deferred
+	// Bounced has failed for good and the sender is told: a 5xx reply, or a
+	// permanent fault found before any conversation.
+	Bounced
+	// Expired was deferred until the queue lifetime ended.
+	Expired
+	// Complaint is a recipient's report of spam (RFC 5965).
+	Complaint
+	// AutoReply is an answer by a machine (RFC 3834), no failure.
+	AutoReply
+	// Suppressed was never tried: the address is on a suppression list.
+	Suppressed
+	// Held was kept back or cancelled by our own MTA.
+	Held
+	// RejectedInbound is our own server refusing a client.
+	RejectedInbound
+)
+
+// Outcomes lists every outcome in order of its value.
+var Outcomes = [...]Outcome{Delivered, Deferred, Bounced, Expired, Complaint, AutoReply, Suppressed, Held, RejectedInbound}
+
+var outcomeNames = [...]string{
+	Delivered: "delivered", Deferred: "deferred", Bounced: "bounced", Expired: "expired",
+	Complaint: "complaint", AutoReply: "autoreply", Suppressed: "suppressed", Held: "held",
+	RejectedInbound: "rejected_inbound",
+}
+
+// String returns the outcome's stable name, or "" for none.
+func (o Outcome) String() string {
+	if int(o) < len(outcomeNames) {
+		return outcomeNames[o]
+	}
+	return ""
+}
+
+// OutcomeByName returns the outcome with this stable name.
+func OutcomeByName(name string) (Outcome, bool) {
+	for _, o := range Outcomes {
+		if outcomeNames[o] == name {
+			return o, true
+		}
+	}
+	return 0, false
+}
+
+// Final reports whether the recipient will not be tried again.
+func (o Outcome) Final() bool { return o == Delivered || o == Bounced || o == Expired }
+
+// Failure reports whether the outcome counts into failure ratios.
+func (o Outcome) Failure() bool { return o == Deferred || o == Bounced || o == Expired }
+
+// Event is what one record tells about one recipient of one message. Absent
+// fields are zero: nothing is guessed.
+type Event struct {
+	Kind    Kind
+	Outcome Outcome
+	// Attempts is how many tries the record stands for; zero means one.
+	Attempts uint32
+
+	// Time is when it happened, in microseconds since the Unix epoch (event
+	// time, never the time of reading).
+	Time int64
+	// Delay is how long the message had been under way, in microseconds;
+	// negative if unknown.
+	Delay int64
+
+	Host    []byte // the sending MTA as the record names it
+	Stream  []byte // instance or tag: Postfix syslog_name, KumoMTA tenant
+	QueueID []byte
+
+	// SenderKnown tells an empty sender that was seen (the null sender of
+	// bounces, RFC 5321 section 4.5.5) from one that was not.
+	SenderKnown bool
+	Sender      []byte
+	// Client is who handed the message to us: "host[ip]", or a user.
+	Client    []byte
+	MessageID []byte
+
+	Recipient         []byte
+	OriginalRecipient []byte
+
+	Relay   []byte // the host that answered, without address and port
+	RelayIP []byte
+	// Local is true for deliveries that never left the machine: a mailbox, a
+	// pipe, a Unix socket.
+	Local bool
+	// Repeat marks a failure that our own MTA repeats without a new
+	// conversation, such as Postfix's "delivery temporarily suspended".
+	Repeat   bool
+	SourceIP []byte // the address we sent from
+
+	// FirstOutcome is true if this is the first attempt for this recipient of
+	// this message. Correlation sets it; see package correlate.
+	FirstOutcome bool
+
+	Reply    Reply
+	Provider string // set by classification: who answered, such as "gmail"
+	Verdict  Verdict
+}
+
+// SenderDomain returns the part of the sender after the last @, as written.
+func (e *Event) SenderDomain() []byte { return Domain(e.Sender) }
+
+// RecipientDomain returns the part of the recipient after the last @.
+func (e *Event) RecipientDomain() []byte { return Domain(e.Recipient) }
+
+// Domain returns what follows the last @ of an address, without the trailing
+// dot of a fully qualified name, or nil if there is no @.
+func Domain(address []byte) []byte {
+	for i := len(address) - 1; i >= 0; i-- {
+		if address[i] == '@' {
+			d := address[i+1:]
+			if n := len(d); n > 0 && d[n-1] == '.' {
+				d = d[:n-1]
+			}
+			return d
+		}
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+// Package ledger holds the types of the durable truth: how far each lane has
+// been read and what was counted up to there, kept in one transaction. The
+// stores that implement it are ledger/sqlite and ledger/postgres; package
+// pipeline declares the interface it calls.
+//
+// The guarantee: after a crash at any moment the counts are those of exactly
+// the lines before each lane's position. Nothing is lost, nothing is counted
+// twice.
+package ledger
+
+import (
+	"errors"
+	"time"
+
+	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/pipeline/window"
+)
+
+// ErrConflict means that a lane's stored position is not the expected one:
+// another process has read the lane further. The caller must stop the lane and
+// drop what it has counted since its last commit.
+var ErrConflict = errors.New("the lane's position was moved by another process")
+
+// ErrLocked means that another process on this machine uses the same ledger.
+var ErrLocked = errors.New("another bouncemeter uses this ledger")
+
+// ErrCorrupt means that the stored data cannot be trusted.
+var ErrCorrupt = errors.New("the ledger is damaged")
+
+// LaneID identifies a lane within one ledger.
+type LaneID int64
+
+// Lane is the state that a lane resumes from.
+type Lane struct {
+	ID       LaneID
+	Source   string // the source's configured name
+	Name     string // unique within the source: a path, a topic/partition
+	Position event.Position
+	Lines    window.Lines
+	// First and Last are the earliest and latest event times, Unix seconds.
+	First, Last int64
+	Updated     time.Time // wall clock of the last commit
+}
+
+// Entry is one piece of correlation state: a queue id that is still alive. Its
+// value is opaque to the ledger.
+type Entry struct {
+	Key   uint64
+	Value []byte
+}
+
+// Commit is one step of one lane, applied whole or not at all.
+type Commit struct {
+	Lane LaneID
+	// Expected is the position that the delta was counted from. If the stored
+	// one differs, nothing is applied and the error is ErrConflict.
+	Expected event.Position
+	Position event.Position
+	Delta    *window.Delta
+	// Upserts and Deletes are the correlation entries that changed. An entry
+	// that came and went between two commits is in neither.
+	Upserts []Entry
+	Deletes []uint64
+	Now     time.Time // wall clock, for Lane.Updated
+}
+
+// Dimension is something that counts can be grouped by or filtered on.
+type Dimension uint8
+
+const (
+	BySource Dimension = iota
+	ByLane
+	ByOutcome
+	ByCategory
+	BySecondary
+	ByProvider
+	BySenderDomain
+	ByHost
+	ByStream
+	Dimensions // how many there are
+)
+
+// Query asks for counts, grouped.
+type Query struct {
+	// Since and Until bound event time: Since <= start < Until, Unix seconds;
+	// zero means unbounded. Old counts have been rolled up to hours and days
+	// and are found by the start of theirs.
+	Since, Until int64
+	By           []Dimension
+	// Step also groups by time, in slots of this many seconds; zero does not.
+	Step int64
+	// Where keeps only rows whose dimension has one of the values.
+	Where map[Dimension][]string
+	// Limit keeps the rows with most attempts; zero means 100,000.
+	Limit int
+}
+
+// Row is one group of counts. Keys are in the order of Query.By; outcomes and
+// categories are given by their stable names.
+type Row struct {
+	Start            int64 // slot, if Query.Step is set
+	Keys             []string
+	Attempts, Firsts int64
+}
+
+// Retention says how long counts are kept at which grain. What leaves the last
+// grain is summed per series into one row without a time, so totals never
+// shrink.
+type Retention struct {
+	Minutes   time.Duration // then rolled up to hours
+	Hours     time.Duration // then rolled up to days
+	Days      time.Duration // then summed without a time
+	Templates time.Duration // reply wordings not seen for so long are dropped
+	// TemplatesPerCategory keeps the most frequent wordings of each category.
+	TemplatesPerCategory int
+	Domains              time.Duration // counts per recipient domain
+}
+
+// DefaultRetention is what the daemon uses unless configured otherwise.
+var DefaultRetention = Retention{
+	Minutes: 8 * 24 * time.Hour, Hours: 62 * 24 * time.Hour, Days: 3 * 366 * 24 * time.Hour,
+	Templates: 62 * 24 * time.Hour, TemplatesPerCategory: 200, Domains: 62 * 24 * time.Hour,
+}

@@ -1,0 +1,63 @@
+// Package pipeline joins everything: it reads lanes, parses, classifies,
+// correlates and counts their lines, and commits each step to the ledger. It
+// owns the goroutines and the commit order.
+package pipeline
+
+import (
+	"context"
+	"time"
+
+	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/ledger"
+)
+
+// Source finds lanes to read: log files, Kafka partitions.
+type Source interface {
+	// Run calls work for each lane, in a goroutine of its own, for as long as
+	// the lane exists, and again if it comes back. It returns nil once ctx is
+	// done or a finite source is used up, after every call of work has
+	// returned; or the first error of its own or of work. The context handed
+	// to work ends when the lane is taken away: work then commits and returns.
+	Run(ctx context.Context, work func(context.Context, Lane) error) error
+}
+
+// Lane is one ordered stream of lines. Its methods are called by one goroutine.
+type Lane interface {
+	// Name is unique within the source and stays the same over restarts.
+	Name() string
+	// Open starts reading at from, or where the source's configuration says if
+	// from is the zero Position.
+	Open(ctx context.Context, from event.Position) error
+	// Read fills b with the next lines. It blocks until there is at least one
+	// line, or until the position moved or some time has passed without any,
+	// when it returns an empty batch so that the caller can commit. It returns
+	// io.EOF, with an empty batch, once a finite lane is used up, and ctx's
+	// error once ctx is done.
+	Read(ctx context.Context, b *event.Batch) error
+	// Committed tells that the ledger now holds p: the source may release what
+	// is before it.
+	Committed(p event.Position)
+	Close() error
+}
+
+// Ledger is the durable truth; see package ledger for the guarantee. Its
+// methods may be called concurrently.
+type Ledger interface {
+	// Lane returns the state of a lane, which is created at the zero position
+	// when it is first asked for.
+	Lane(ctx context.Context, source, name string) (ledger.Lane, error)
+	// Entries yields the lane's correlation entries in no particular order.
+	// The value is valid during the call only.
+	Entries(ctx context.Context, lane ledger.LaneID, yield func(ledger.Entry) error) error
+	// Commit applies c whole or not at all. An error that wraps
+	// ledger.ErrConflict is final; after any other the caller may call again
+	// with the same commit, also if the first had been applied unseen: then
+	// the second is recognised by its position and reported as done.
+	Commit(ctx context.Context, c *ledger.Commit) error
+	// Query returns grouped counts, most attempts first, or in order of time if
+	// Step is set.
+	Query(ctx context.Context, q ledger.Query) ([]ledger.Row, error)
+	// Rollup applies r as of now.
+	Rollup(ctx context.Context, r ledger.Retention, now time.Time) error
+	Close() error
+}
