@@ -25,7 +25,9 @@ type Line struct {
 // with as many batches as the caller likes.
 type Batch struct {
 	Lines []Line
-	// Segment is the Position.Segment that the lines' offsets count in.
+	// Segment is the stable name of what the offsets count in, such as a hash of
+	// the beginning of the file: the same line has the same Segment and Offset
+	// however often it is read. Empty for a Kafka partition.
 	Segment string
 	// Next is the position after the last line: what is committed once the
 	// batch has been counted. It moves even when a batch has no lines.
