@@ -104,6 +104,9 @@ type Event struct {
 	// bounces, RFC 5321 section 4.5.5) from one that was not.
 	SenderKnown bool
 	Sender      []byte
+	// SenderDomain is the domain of the sender. Correlation sets it, also
+	// where it has kept no more of the sender than this.
+	SenderDomain []byte
 	// Client is who handed the message to us: "host[ip]", or a user.
 	Client    []byte
 	MessageID []byte
@@ -129,9 +132,6 @@ type Event struct {
 	Provider string // set by classification: who answered, such as "gmail"
 	Verdict  Verdict
 }
-
-// SenderDomain returns the part of the sender after the last @, as written.
-func (e *Event) SenderDomain() []byte { return Domain(e.Sender) }
 
 // RecipientDomain returns the part of the recipient after the last @.
 func (e *Event) RecipientDomain() []byte { return Domain(e.Recipient) }
