@@ -1,0 +1,383 @@
+package window
+
+import (
+	"github.com/bouncemeter/bouncemeter/event"
+)
+
+// Config says what a Counter counts.
+type Config struct {
+	// Span is the length of a window in seconds; zero puts all counts into one
+	// window that starts at 0.
+	Span int64
+	// CoarseSpan is the same for counts per recipient domain and for delays.
+	CoarseSpan int64
+	// TrendSpan also counts per outcome and category alone in windows of this
+	// many seconds, for Trend; zero does not.
+	TrendSpan int64
+
+	// The admitted names of each dimension, shared by all lanes.
+	SenderDomains, RecipientDomains, Hosts, Streams *Names
+
+	// MaxSeries bounds the series of one lane. Beyond it new combinations are
+	// counted under the sender domain Other.
+	MaxSeries int
+	// MaxTemplates bounds the wordings remembered between two deltas.
+	MaxTemplates int
+
+	// Sample appends a readable, redacted form of a failure's reply to dst. It
+	// is called once for each new wording. Nil counts no wordings.
+	Sample func(e *event.Event, dst []byte) []byte
+}
+
+// Counter adds up what happened since the last Delta. It is used by one
+// goroutine.
+type Counter struct {
+	config Config
+
+	senders, recipients, hosts, streams dimension
+
+	providers     map[string]uint32 // few: they come from files of ours
+	providerNames []string
+
+	series map[seriesKey]*series
+	lastS  *series
+	lastK  seriesKey
+
+	delta     Delta
+	counts    map[countKey]int32 // index into delta.Counts
+	domains   map[domainKey]int32
+	delays    map[delayKey]int32
+	templates map[uint64]*template
+	trend     map[int64]*trendCell
+	scratch   []byte
+}
+
+// seriesKey is a Series by numbers.
+type seriesKey struct {
+	sender, host, stream, provider uint32
+	outcome                        event.Outcome
+	category, secondary            event.Category
+}
+
+// series is a Series with the cells it counted into last: most events fall
+// into the window of the one before.
+type series struct {
+	Series
+	start int64
+	count int32 // index into delta.Counts; -1 if there is none for start
+	delay int32 // index into delta.Delays, likewise for delayStart
+	dhour int64
+}
+
+type countKey struct {
+	series *series
+	start  int64
+}
+
+type domainKey struct {
+	start    int64
+	domain   uint32
+	outcome  event.Outcome
+	category event.Category
+}
+
+type delayKey struct {
+	start    int64
+	provider uint32
+	outcome  event.Outcome
+}
+
+type template struct {
+	text  string
+	index int32 // into delta.Templates; -1 if not seen since the last Delta
+}
+
+// trendCell counts one window of the trend.
+type trendCell [event.Expired + 1][256]int64
+
+// NewCounter returns an empty counter.
+func NewCounter(c Config) *Counter {
+	if c.MaxSeries <= 0 {
+		c.MaxSeries = 100_000
+	}
+	if c.MaxTemplates <= 0 {
+		c.MaxTemplates = 20_000
+	}
+	k := &Counter{config: c, templates: make(map[uint64]*template)}
+	if c.TrendSpan > 0 {
+		k.trend = make(map[int64]*trendCell)
+	}
+	k.renumber()
+	k.empty()
+	return k
+}
+
+// renumber forgets all numbers, and so all series. It must be followed by
+// empty.
+func (k *Counter) renumber() {
+	k.senders = newDimension(k.config.SenderDomains)
+	k.recipients = newDimension(k.config.RecipientDomains)
+	k.hosts = newDimension(k.config.Hosts)
+	k.streams = newDimension(k.config.Streams)
+	k.providers, k.providerNames = make(map[string]uint32), nil
+	k.series = make(map[seriesKey]*series)
+	k.lastS, k.lastK = nil, seriesKey{}
+}
+
+// empty starts a new delta.
+func (k *Counter) empty() {
+	k.delta = Delta{}
+	k.counts = make(map[countKey]int32)
+	k.domains = make(map[domainKey]int32)
+	k.delays = make(map[delayKey]int32)
+	for _, s := range k.series {
+		s.count, s.delay = -1, -1
+	}
+}
+
+// Lines adds to the line statistics.
+func (k *Counter) Lines() *Lines { return &k.delta.Lines }
+
+// Add counts an attempt or expiry that is complete: classified, and with its
+// sender as far as it is known.
+func (k *Counter) Add(e *event.Event) {
+	n := int64(max(e.Attempts, 1))
+	seconds := floor(e.Time, 1e6)
+	k.span(seconds)
+
+	key := seriesKey{
+		host:     k.hosts.id(e.Host),
+		stream:   k.streams.id(e.Stream),
+		provider: k.provider(e.Provider),
+		outcome:  e.Outcome,
+		category: e.Verdict.Category,
+	}
+	if e.SenderKnown {
+		key.sender = k.senders.id(e.SenderDomain)
+	} else {
+		key.sender = idUnknown
+		k.delta.Lines.Unmatched += n
+	}
+	if key.sender == idOther {
+		k.delta.Lines.Folded += n
+	}
+	if e.Outcome == event.Expired {
+		key.secondary = e.Verdict.Secondary
+	}
+	s := k.lookup(key)
+	c := k.cell(s, window(seconds, k.config.Span))
+	c.Attempts += n
+	if e.FirstOutcome {
+		c.Firsts++
+	}
+	if k.trend != nil {
+		k.addTrend(seconds, e, n)
+	}
+	if e.Kind == event.Expiry {
+		return // neither a recipient nor a delay of an attempt
+	}
+	hour := window(seconds, k.config.CoarseSpan)
+	k.addDomain(hour, e, n)
+	if e.Delay >= 0 {
+		k.addDelay(s, hour, key.provider, e)
+	}
+	if e.Outcome.Failure() && e.Verdict.Template != 0 && k.config.Sample != nil {
+		k.addTemplate(seconds, e, n)
+	}
+}
+
+func (k *Counter) span(seconds int64) {
+	if k.delta.First == 0 || seconds < k.delta.First {
+		k.delta.First = seconds
+	}
+	k.delta.Last = max(k.delta.Last, seconds)
+}
+
+func (k *Counter) provider(s string) uint32 {
+	id, ok := k.providers[s]
+	if !ok {
+		id = uint32(len(k.providerNames))
+		k.providerNames = append(k.providerNames, s)
+		k.providers[s] = id
+	}
+	return id
+}
+
+func (k *Counter) lookup(key seriesKey) *series {
+	if key == k.lastK && k.lastS != nil {
+		return k.lastS
+	}
+	s, ok := k.series[key]
+	if !ok {
+		if len(k.series) >= k.config.MaxSeries && key.sender != idOther {
+			k.delta.Lines.Folded++
+			key.sender = idOther
+			return k.lookup(key)
+		}
+		s = &series{
+			Series: Series{
+				Outcome: key.outcome, Category: key.category, Secondary: key.secondary,
+				Provider:     k.providerNames[key.provider],
+				SenderDomain: k.senders.text[key.sender],
+				Host:         k.hosts.text[key.host],
+				Stream:       k.streams.text[key.stream],
+			},
+			count: -1, delay: -1,
+		}
+		k.series[key] = s
+	}
+	k.lastS, k.lastK = s, key
+	return s
+}
+
+func (k *Counter) cell(s *series, start int64) *Count {
+	if s.count < 0 || s.start != start {
+		key := countKey{s, start}
+		i, ok := k.counts[key]
+		if !ok {
+			i = int32(len(k.delta.Counts))
+			k.delta.Counts = append(k.delta.Counts, Count{Series: &s.Series, Start: start})
+			k.counts[key] = i
+		}
+		s.start, s.count = start, i
+	}
+	return &k.delta.Counts[s.count]
+}
+
+func (k *Counter) addDomain(hour int64, e *event.Event, n int64) {
+	key := domainKey{hour, k.recipients.id(e.RecipientDomain()), e.Outcome, e.Verdict.Category}
+	i, ok := k.domains[key]
+	if !ok {
+		i = int32(len(k.delta.Domains))
+		k.delta.Domains = append(k.delta.Domains, DomainCount{
+			Start: hour, Domain: k.recipients.text[key.domain], Outcome: key.outcome, Category: key.category,
+		})
+		k.domains[key] = i
+	}
+	k.delta.Domains[i].Attempts += n
+}
+
+func (k *Counter) addDelay(s *series, hour int64, provider uint32, e *event.Event) {
+	if s.delay < 0 || s.dhour != hour {
+		key := delayKey{hour, provider, e.Outcome}
+		i, ok := k.delays[key]
+		if !ok {
+			i = int32(len(k.delta.Delays))
+			k.delta.Delays = append(k.delta.Delays, DelayCount{Start: hour, Provider: s.Provider, Outcome: e.Outcome})
+			k.delays[key] = i
+		}
+		s.dhour, s.delay = hour, i
+	}
+	d := &k.delta.Delays[s.delay]
+	d.Micros += e.Delay
+	delay := float64(e.Delay) / 1e6
+	for i, bound := range DelayBounds {
+		if delay <= bound {
+			d.Buckets[i]++
+			return
+		}
+	}
+	d.Buckets[len(DelayBounds)]++
+}
+
+func (k *Counter) addTemplate(seconds int64, e *event.Event, n int64) {
+	// The same wording may come from two providers, with two verdicts; the
+	// template's hash covers the provider.
+	t := k.templates[e.Verdict.Template]
+	if t == nil {
+		if len(k.templates) >= k.config.MaxTemplates {
+			// Forget all, so that what is current finds its place again; the
+			// store keeps the first sample and adds the counts up.
+			k.templates = make(map[uint64]*template)
+			k.delta.Templates = append([]TemplateCount(nil), k.delta.Templates...)
+			for i := range k.delta.Templates {
+				d := &k.delta.Templates[i]
+				k.templates[d.Hash] = &template{d.Text, int32(i)}
+			}
+			if len(k.templates) >= k.config.MaxTemplates {
+				return
+			}
+		}
+		k.scratch = k.config.Sample(e, k.scratch[:0])
+		t = &template{string(k.scratch), -1}
+		k.templates[e.Verdict.Template] = t
+	}
+	if t.index < 0 {
+		t.index = int32(len(k.delta.Templates))
+		k.delta.Templates = append(k.delta.Templates, TemplateCount{
+			Hash: e.Verdict.Template, Category: e.Verdict.Category, Provider: e.Provider, Rule: e.Verdict.Rule,
+			Text: t.text, First: seconds, Last: seconds,
+		})
+	}
+	d := &k.delta.Templates[t.index]
+	d.Attempts += n
+	d.First, d.Last = min(d.First, seconds), max(d.Last, seconds)
+}
+
+func (k *Counter) addTrend(seconds int64, e *event.Event, n int64) {
+	if int(e.Outcome) >= len(trendCell{}) {
+		return
+	}
+	start := window(seconds, k.config.TrendSpan)
+	c := k.trend[start]
+	if c == nil {
+		c = new(trendCell)
+		k.trend[start] = c
+	}
+	c[e.Outcome][e.Verdict.Category] += n
+}
+
+// Trend calls yield for each outcome and category of each window of
+// Config.TrendSpan since the counter was made, in no particular order.
+func (k *Counter) Trend(yield func(start int64, o event.Outcome, c event.Category, attempts int64)) {
+	for start, cell := range k.trend {
+		for o := range cell {
+			for c, n := range cell[o] {
+				if n != 0 {
+					yield(start, event.Outcome(o), event.Category(c), n)
+				}
+			}
+		}
+	}
+}
+
+// Size returns how many rows the delta has so far.
+func (k *Counter) Size() int {
+	return len(k.delta.Counts) + len(k.delta.Domains) + len(k.delta.Delays) + len(k.delta.Templates)
+}
+
+// Delta returns what was counted since the last call. The caller owns it.
+func (k *Counter) Delta() *Delta {
+	d := k.delta
+	for _, dim := range []*dimension{&k.senders, &k.recipients, &k.hosts, &k.streams} {
+		dim.commit(d.Last)
+	}
+	if len(k.series) >= k.config.MaxSeries ||
+		len(k.recipients.text) > 4*k.config.RecipientDomains.limit+16 ||
+		len(k.senders.text) > 4*k.config.SenderDomains.limit+16 {
+		// Years of changing names: start numbering again.
+		k.renumber()
+	}
+	for _, t := range k.templates {
+		t.index = -1
+	}
+	k.empty()
+	return &d
+}
+
+// window returns the start of the window that a time falls into.
+func window(seconds, span int64) int64 {
+	if span == 0 {
+		return 0
+	}
+	return floor(seconds, span) * span
+}
+
+// floor divides rounding down, also before 1970.
+func floor(a, b int64) int64 {
+	q := a / b
+	if a%b < 0 {
+		q--
+	}
+	return q
+}

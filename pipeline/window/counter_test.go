@@ -1,0 +1,221 @@
+package window
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/bouncemeter/bouncemeter/event"
+)
+
+func testConfig() Config {
+	return Config{
+		Span: 60, CoarseSpan: 3600,
+		SenderDomains: NewNames(100), RecipientDomains: NewNames(100), Hosts: NewNames(10), Streams: NewNames(10),
+		Sample: func(e *event.Event, dst []byte) []byte { return append(dst, e.Reply.Text...) },
+	}
+}
+
+// anEvent draws an attempt or expiry of a small world, so that keys collide.
+func anEvent(t *rapid.T) event.Event {
+	e := event.Event{
+		Kind:         event.Attempt,
+		Time:         rapid.Int64Range(0, 3*3600).Draw(t, "second") * 1e6,
+		Delay:        rapid.Int64Range(-1, 1e12).Draw(t, "delay"),
+		Host:         []byte("mx1"),
+		Stream:       []byte(rapid.SampledFrom([]string{"postfix", "bulk"}).Draw(t, "stream")),
+		SenderKnown:  rapid.Bool().Draw(t, "known"),
+		SenderDomain: []byte(rapid.SampledFrom([]string{"", "shop.example", "SHOP.example", "news.example"}).Draw(t, "sender")),
+		Recipient:    []byte("a@" + rapid.SampledFrom([]string{"one.example", "two.example"}).Draw(t, "recipient")),
+		Outcome:      rapid.SampledFrom([]event.Outcome{event.Delivered, event.Deferred, event.Bounced}).Draw(t, "outcome"),
+		FirstOutcome: rapid.Bool().Draw(t, "first"),
+		Provider:     rapid.SampledFrom([]string{"gmail", "other"}).Draw(t, "provider"),
+	}
+	if rapid.IntRange(0, 9).Draw(t, "expiry") == 0 {
+		e.Kind, e.Outcome, e.Recipient = event.Expiry, event.Expired, nil
+		e.Verdict = event.Verdict{Category: event.QueueExpired, Secondary: event.MailboxFull}
+	} else if e.Outcome != event.Delivered {
+		e.Verdict.Category = rapid.SampledFrom([]event.Category{event.SPFFailed, event.UserUnknown}).Draw(t, "category")
+		e.Verdict.Template = uint64(e.Verdict.Category)
+		e.Reply.Text = []byte("550 no")
+	}
+	return e
+}
+
+// sum adds a delta up by readable keys, which is what a ledger makes of it.
+func sum(into map[string]int64, d *Delta) {
+	for _, c := range d.Counts {
+		key := fmt.Sprintf("count %d %s %s %s %s %s %s %s", c.Start, c.Series.Outcome, c.Series.Category, c.Series.Secondary,
+			c.Series.Provider, c.Series.SenderDomain, c.Series.Host, c.Series.Stream)
+		into[key+" attempts"] += c.Attempts
+		into[key+" firsts"] += c.Firsts
+	}
+	for _, c := range d.Domains {
+		into[fmt.Sprintf("domain %d %s %s %s", c.Start, c.Domain, c.Outcome, c.Category)] += c.Attempts
+	}
+	for _, c := range d.Delays {
+		into[fmt.Sprintf("delay %d %s %s", c.Start, c.Provider, c.Outcome)] += c.Micros
+		for i, n := range c.Buckets {
+			into[fmt.Sprintf("delay %d %s %s %d", c.Start, c.Provider, c.Outcome, i)] += n
+		}
+	}
+	for _, c := range d.Templates {
+		into[fmt.Sprintf("template %d %s", c.Hash, c.Text)] += c.Attempts
+	}
+	into["unmatched"] += d.Lines.Unmatched
+}
+
+// However the events are cut into deltas, and in whatever order they come, the
+// deltas add up to the same counts.
+func TestDeltasAddUp(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		events := rapid.SliceOfN(rapid.Custom(anEvent), 1, 60).Draw(t, "events")
+		whole := map[string]int64{}
+		one := NewCounter(testConfig())
+		for i := range events {
+			one.Add(&events[i])
+		}
+		sum(whole, one.Delta())
+
+		pieces := map[string]int64{}
+		many := NewCounter(testConfig())
+		for _, i := range rapid.Permutation(slices.Collect(seq(len(events)))).Draw(t, "order") {
+			many.Add(&events[i])
+			if rapid.IntRange(0, 4).Draw(t, "cut") == 0 {
+				sum(pieces, many.Delta())
+			}
+		}
+		sum(pieces, many.Delta())
+		drop := func(s string, n int64) bool { return n == 0 }
+		if diff := cmp.Diff(without(whole, drop), without(pieces, drop)); diff != "" {
+			t.Fatalf("the pieces differ from the whole (-whole +pieces):\n%s", diff)
+		}
+	})
+}
+
+func seq(n int) func(func(int) bool) {
+	return func(yield func(int) bool) {
+		for i := range n {
+			if !yield(i) {
+				return
+			}
+		}
+	}
+}
+
+func without(m map[string]int64, drop func(string, int64) bool) map[string]int64 {
+	out := map[string]int64{}
+	for k, v := range m {
+		if !drop(k, v) {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+func TestWindowsAndDimensions(t *testing.T) {
+	k := NewCounter(testConfig())
+	e := event.Event{
+		Kind: event.Attempt, Outcome: event.Bounced, Time: 119_999_999, Delay: 3e6,
+		SenderKnown: true, SenderDomain: []byte("Shop.Example"), Recipient: []byte("x@Gmail.com"),
+		Provider: "gmail", FirstOutcome: true, Verdict: event.Verdict{Category: event.SPFFailed},
+	}
+	k.Add(&e)
+	e.Time, e.FirstOutcome = 120_000_000, false
+	k.Add(&e)
+	d := k.Delta()
+	if len(d.Counts) != 2 || d.Counts[0].Start != 60 || d.Counts[1].Start != 120 {
+		t.Fatalf("windows: %+v", d.Counts)
+	}
+	if d.Counts[0].Series != d.Counts[1].Series || d.Counts[0].Series.SenderDomain != "shop.example" {
+		t.Errorf("series: %+v, %+v", d.Counts[0].Series, d.Counts[1].Series)
+	}
+	if d.Counts[0].Firsts != 1 || d.Counts[1].Firsts != 0 {
+		t.Errorf("firsts: %+v", d.Counts)
+	}
+	if d.First != 119 || d.Last != 120 {
+		t.Errorf("first %d, last %d", d.First, d.Last)
+	}
+	if len(d.Domains) != 1 || d.Domains[0].Domain != "gmail.com" || d.Domains[0].Attempts != 2 {
+		t.Errorf("domains: %+v", d.Domains)
+	}
+	if len(d.Delays) != 1 || d.Delays[0].Buckets[2] != 2 { // 2.5 < 3 <= 5
+		t.Errorf("delays: %+v", d.Delays)
+	}
+}
+
+func TestTimesBefore1970(t *testing.T) {
+	if got := window(-1, 60); got != -60 {
+		t.Errorf("window(-1) = %d, want -60", got)
+	}
+}
+
+// No name that a sender can choose looks like one of ours.
+func TestForgedNames(t *testing.T) {
+	k := NewCounter(testConfig())
+	for _, s := range []string{Other, Unknown, "\x1b[31m", "\xff", strings.Repeat("x", 1000)} {
+		k.Add(&event.Event{Kind: event.Attempt, Outcome: event.Delivered, SenderKnown: true, SenderDomain: []byte(s), Delay: -1})
+	}
+	for _, c := range k.Delta().Counts {
+		s := c.Series.SenderDomain
+		if s == Other || s == Unknown || strings.ContainsAny(s, "\x1b\xff") || len(s) > 255 {
+			t.Errorf("sender domain %q", s)
+		}
+	}
+}
+
+// A busy newcomer takes the place of a quiet name, and the total is kept.
+func TestNamesFollowTheTraffic(t *testing.T) {
+	c := testConfig()
+	c.SenderDomains = NewNames(2)
+	k := NewCounter(c)
+	add := func(second int64, domain string) {
+		k.Add(&event.Event{Kind: event.Attempt, Outcome: event.Delivered, Time: second * 1e6, SenderKnown: true, SenderDomain: []byte(domain), Delay: -1})
+	}
+	total := map[string]int64{}
+	flush := func() {
+		for _, c := range k.Delta().Counts {
+			total[c.Series.SenderDomain] += c.Attempts
+		}
+	}
+	add(0, "a.example")
+	add(0, "b.example")
+	for range 10 {
+		add(1, "busy.example")
+		add(1, "b.example")
+	}
+	flush() // rebalanced: the first one an hour after time 0
+	add(7200, "b.example")
+	for range 10 {
+		add(7200, "busy.example")
+	}
+	flush()
+	add(7201, "busy.example")
+	add(7201, "a.example")
+	flush()
+	want := map[string]int64{"a.example": 1, "b.example": 12, Other: 21, "busy.example": 1}
+	if diff := cmp.Diff(want, total); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+func BenchmarkAdd(b *testing.B) {
+	k := NewCounter(testConfig())
+	var events []event.Event
+	for i := range 5000 {
+		events = append(events, event.Event{
+			Kind: event.Attempt, Outcome: event.Delivered, Time: int64(i) * 1e5, Host: []byte("mx1"), Stream: []byte("postfix"), SenderKnown: true,
+			SenderDomain: fmt.Appendf(nil, "s%d.example", i*7%50), Recipient: fmt.Appendf(nil, "u@r%d.example", i*13%500), Provider: []string{"gmail", "yahoo", "other"}[i%3],
+		})
+	}
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		k.Add(&events[i%len(events)])
+		i++
+	}
+}
