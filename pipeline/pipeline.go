@@ -9,6 +9,7 @@ import (
 
 	"github.com/bouncemeter/bouncemeter/event"
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/pipeline/window"
 )
 
 // Source finds lanes to read: log files, Kafka partitions.
@@ -60,4 +61,33 @@ type Ledger interface {
 	// Rollup applies r as of now.
 	Rollup(ctx context.Context, r ledger.Retention, now time.Time) error
 	Close() error
+}
+
+// Classifier says who answered and why an attempt failed. Each is used by one
+// goroutine; *classifier.Session is one.
+type Classifier interface {
+	// Classify sets e.Provider and, for a failure, e.Verdict.
+	Classify(e *event.Event)
+	// Sample appends a readable form of e's reply to dst, without addresses.
+	Sample(e *event.Event, dst []byte) []byte
+}
+
+// Sink is told what was committed, such as to count it on for /metrics.
+type Sink interface {
+	// Committed is called once for each commit, in order within a lane, after
+	// the ledger has it. It must not block and may not keep d.
+	Committed(source string, d *window.Delta)
+}
+
+// DeadLetters keeps the lines that could not be read, for people to look at.
+type DeadLetters interface {
+	Put(l DeadLetter)
+}
+
+// DeadLetter is a line that could not be read, and where it is.
+type DeadLetter struct {
+	Source, Lane, Segment string
+	Offset                int64
+	Line                  []byte // valid during the call only
+	Err                   error
 }

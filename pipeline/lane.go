@@ -1,0 +1,207 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/pipeline/correlate"
+	"github.com/bouncemeter/bouncemeter/pipeline/window"
+)
+
+// runner reads one lane. All its fields belong to the lane's goroutine.
+type runner struct {
+	daemon *Daemon
+	input  Input
+	lane   Lane
+	log    *slog.Logger
+	status *laneStatus
+
+	state ledger.Lane
+	unit  unit
+	scanner
+	joiner
+	// read is the position after the last joined batch; state.Position is the
+	// committed one.
+	read      event.Position
+	committed time.Time // wall clock of the last commit
+}
+
+// The commit of what was read when a lane is told to stop may take this long;
+// then it is given up, and the next start counts those lines again.
+const lastCommit = 5 * time.Second
+
+// runLane reads a lane until it ends or ctx is done, and commits what it read.
+// Where another process has moved the position, it starts over from there.
+func (d *Daemon) runLane(ctx context.Context, in Input, lane Lane) error {
+	log := d.o.Log.With("source", in.Name, "lane", lane.Name())
+	status := d.status.add(in.Name, lane.Name())
+	defer d.status.remove(status)
+	for {
+		r := &runner{daemon: d, input: in, lane: lane, log: log, status: status}
+		err := r.run(ctx)
+		if !errors.Is(err, ledger.ErrConflict) {
+			return err
+		}
+		log.Error("lane starts over: another process reads the same lane; stop one of them", "err", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(5 * time.Second):
+		}
+	}
+}
+
+func (r *runner) run(ctx context.Context) error {
+	if err := r.open(ctx); err != nil {
+		return fmt.Errorf("open %s of source %s: %w", r.lane.Name(), r.input.Name, err)
+	}
+	defer func() {
+		if err := r.lane.Close(); err != nil {
+			r.log.Warn("close lane", "err", err)
+		}
+	}()
+	for {
+		err := r.lane.Read(ctx, &r.unit.batch)
+		if err == nil {
+			r.scan(&r.unit)
+			r.join(&r.unit)
+			r.read = r.unit.batch.Next
+			if r.due() {
+				err = r.commit(ctx)
+			}
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			return r.commit(ctx)
+		case ctx.Err() != nil:
+			// Told to stop: keep what was read, if the ledger takes it in time.
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastCommit)
+			defer cancel()
+			if err := r.commit(last); err != nil {
+				r.log.Warn("stop without a last commit; the next start counts those lines again", "err", err)
+			}
+			return nil
+		default:
+			return fmt.Errorf("read %s of source %s: %w", r.lane.Name(), r.input.Name, err)
+		}
+	}
+}
+
+// open resumes the lane from the ledger.
+func (r *runner) open(ctx context.Context) error {
+	o := &r.daemon.o
+	var err error
+	if r.state, err = o.Ledger.Lane(ctx, r.input.Name, r.lane.Name()); err != nil {
+		return err
+	}
+	table := correlate.New(correlate.Config{Limit: o.QueueIDs, Lifetime: o.QueueLifetime, Track: true})
+	if err := o.Ledger.Entries(ctx, r.state.ID, func(e ledger.Entry) error { return table.Restore(e.Key, e.Value) }); err != nil {
+		return err
+	}
+	session := o.NewClassifier()
+	r.scanner = scanner{r.input.NewParser(), session}
+	r.joiner = joiner{
+		table: table, dead: o.DeadLetters, source: r.input.Name, lane: r.lane.Name(),
+		counter: window.NewCounter(window.Config{
+			Span: 60, CoarseSpan: 3600,
+			SenderDomains: o.SenderDomains, RecipientDomains: o.RecipientDomains, Hosts: o.Hosts, Streams: o.Streams,
+			MaxSeries: o.MaxSeries, Sample: session.Sample,
+		}),
+	}
+	r.read, r.committed = r.state.Position, time.Now()
+	if err := r.lane.Open(ctx, r.state.Position); err != nil {
+		return err
+	}
+	messages, deferred := table.Len()
+	r.log.Info("lane opened", "offset", r.state.Position.Offset, "messages", messages, "deferred", deferred)
+	return nil
+}
+
+// commitRows is how many rows a commit has at the most, more or less: it
+// bounds memory and the time of one transaction while catching up.
+const commitRows = 50_000
+
+func (r *runner) due() bool {
+	return time.Since(r.committed) >= r.daemon.o.CommitEvery || r.counter.Size() >= commitRows
+}
+
+// commit stores what was counted since the last commit together with the
+// position up to which it was. While the ledger fails for a reason that may
+// pass (a full disk, a lost connection) it is tried again, and the lane reads
+// no further: nothing is lost and memory stays bounded.
+func (r *runner) commit(ctx context.Context) error {
+	d := r.daemon
+	if r.read == r.state.Position {
+		r.committed = time.Now()
+		r.status.update(func(s *LaneStatus) { s.Lag, s.Read = r.unit.batch.Lag, r.committed })
+		return nil
+	}
+	c := &ledger.Commit{
+		Lane: r.state.ID, Expected: r.state.Position, Position: r.read,
+		Delta: r.counter.Delta(), Now: time.Now(),
+	}
+	// The values live in one buffer: there may be a million of them.
+	var values []byte
+	r.table.Changes(
+		func(key uint64, value []byte) {
+			values = append(values, value...)
+			c.Upserts = append(c.Upserts, ledger.Entry{Key: key, Value: values[len(values)-len(value):]})
+		},
+		func(key uint64) { c.Deletes = append(c.Deletes, key) },
+	)
+	started := time.Now()
+	if err := r.store(ctx, c); err != nil {
+		return err
+	}
+	r.state.Position, r.committed = r.read, time.Now()
+	d.o.observeCommit(r.committed.Sub(started))
+	r.status.update(func(s *LaneStatus) {
+		s.Lag, s.Read, s.Err = r.unit.batch.Lag, r.committed, nil
+		s.Position = r.read
+		s.LastEvent = max(s.LastEvent, c.Delta.Last)
+	})
+	for _, sink := range d.o.Sinks {
+		sink.Committed(r.input.Name, c.Delta)
+	}
+	r.lane.Committed(r.read)
+	return nil
+}
+
+// store commits c, trying again until it is done, refused for good, or ctx
+// ends.
+func (r *runner) store(ctx context.Context, c *ledger.Commit) error {
+	pause := 100 * time.Millisecond
+	var reported time.Time
+	for {
+		err := r.daemon.o.Ledger.Commit(ctx, c)
+		if err == nil {
+			if !reported.IsZero() {
+				r.log.Info("commits work again")
+			}
+			return nil
+		}
+		if errors.Is(err, ledger.ErrConflict) || errors.Is(err, ledger.ErrCorrupt) || ctx.Err() != nil {
+			return fmt.Errorf("commit: %w", err)
+		}
+		r.daemon.o.CommitFailed()
+		r.status.update(func(s *LaneStatus) { s.Err = err })
+		if time.Since(reported) >= time.Minute {
+			reported = time.Now()
+			r.log.Error("commit failed; reading waits until it works again", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("commit: %w", err)
+		case <-time.After(pause + rand.N(pause/2)):
+		}
+		pause = min(2*pause, 5*time.Second)
+	}
+}

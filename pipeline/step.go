@@ -1,0 +1,189 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/pipeline/correlate"
+	"github.com/bouncemeter/bouncemeter/pipeline/window"
+	"github.com/bouncemeter/bouncemeter/sources/dialect"
+)
+
+// A lane's work has two halves. Scanning (parse and classify) depends on
+// nothing but the line, so any number of scanners may work on batches side by
+// side. Joining (correlate and count) depends on the lines before, so one
+// joiner takes the batches in order. Together they see each line once.
+
+// unit is a batch on its way: its lines, and what the scanner made of them.
+type unit struct {
+	batch     event.Batch
+	events    []event.Event // alias batch
+	malformed []malformed
+	scanned   chan struct{} // receives once the scanner is done; parallel work only
+}
+
+type malformed struct {
+	line int // index into batch.Lines
+	err  error
+}
+
+// scanner is the half that remembers nothing.
+type scanner struct {
+	parser     dialect.Parser
+	classifier Classifier
+}
+
+func (s *scanner) scan(u *unit) {
+	u.events, u.malformed = u.events[:0], u.malformed[:0]
+	s.parser.Reference(u.batch.Reference)
+	for i := range u.batch.Lines {
+		events, err := s.parser.Parse(u.batch.Lines[i].Text, u.events)
+		if err != nil {
+			u.malformed = append(u.malformed, malformed{i, err})
+			continue
+		}
+		for j := len(u.events); j < len(events); j++ {
+			if events[j].Kind == event.Attempt {
+				s.classifier.Classify(&events[j])
+			}
+		}
+		u.events = events
+	}
+}
+
+// joiner is the half that remembers.
+type joiner struct {
+	table   *correlate.Table
+	counter *window.Counter
+	dead    DeadLetters // nil keeps none
+	source  string
+	lane    string
+}
+
+// future is how far ahead of the clock an event may be dated before it is
+// remarked: clocks differ.
+const future = 5 * 60 * 1e6 // microseconds
+
+func (j *joiner) join(u *unit) {
+	lines := j.counter.Lines()
+	lines.Read += int64(len(u.batch.Lines))
+	lines.Truncated += int64(u.batch.Truncated)
+	lines.Lost += u.batch.Lost
+	lines.Malformed += int64(len(u.malformed))
+	if j.dead != nil {
+		for _, m := range u.malformed {
+			l := u.batch.Lines[m.line]
+			j.dead.Put(DeadLetter{j.source, j.lane, u.batch.Segment, l.Offset, l.Text, m.err})
+		}
+	}
+	latest := u.batch.Reference.UnixMicro() + future
+	for i := range u.events {
+		e := &u.events[i]
+		switch e.Kind {
+		case event.Arrival, event.Removal:
+			j.table.Apply(e)
+			continue
+		case event.Attempt, event.Expiry:
+			j.table.Apply(e)
+			j.counter.Add(e)
+		case event.Probe:
+			lines.Probes++
+		case event.Rejection:
+			lines.Rejected++
+		}
+		if e.Time > latest {
+			lines.Future++
+		}
+	}
+	lines.Evicted += j.table.Evicted()
+}
+
+// OneShot says how Scan counts.
+type OneShot struct {
+	NewParser     func() dialect.Parser
+	NewClassifier func() Classifier
+	Table         *correlate.Table
+	Counter       *window.Counter
+	DeadLetters   DeadLetters
+	// Workers is how many batches are scanned side by side. The result does
+	// not depend on it.
+	Workers int
+}
+
+// Scan reads a finite lane to its end and counts it.
+func Scan(ctx context.Context, lane Lane, o OneShot) error {
+	if err := lane.Open(ctx, event.Position{}); err != nil {
+		return err
+	}
+	j := &joiner{table: o.Table, counter: o.Counter, dead: o.DeadLetters, lane: lane.Name()}
+	if o.Workers <= 1 {
+		s := &scanner{o.NewParser(), o.NewClassifier()}
+		var u unit
+		for {
+			err := lane.Read(ctx, &u.batch)
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			s.scan(&u)
+			j.join(&u)
+		}
+	}
+	return scanParallel(ctx, lane, o, j)
+}
+
+// scanParallel is Scan with several scanners. One goroutine reads, o.Workers
+// scan, this one joins in the order of reading.
+func scanParallel(ctx context.Context, lane Lane, o OneShot, j *joiner) error {
+	units := 2 * o.Workers
+	free := make(chan *unit, units)    // never closed: units go round
+	todo := make(chan *unit, units)    // closed by the reader
+	ordered := make(chan *unit, units) // closed by the reader
+	for range units {
+		free <- &unit{scanned: make(chan struct{}, 1)}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(todo)
+		defer close(ordered)
+		for {
+			var u *unit
+			select {
+			case u = <-free:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			err := lane.Read(ctx, &u.batch)
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			todo <- u
+			ordered <- u
+		}
+	})
+	for range o.Workers {
+		s := &scanner{o.NewParser(), o.NewClassifier()}
+		g.Go(func() error {
+			for u := range todo {
+				s.scan(u)
+				u.scanned <- struct{}{}
+			}
+			return nil
+		})
+	}
+	for u := range ordered {
+		<-u.scanned
+		j.join(u)
+		free <- u
+	}
+	return g.Wait()
+}
