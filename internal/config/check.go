@@ -1,0 +1,273 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	_ "time/tzdata" // time zones have names on machines without a zone database, too
+)
+
+// maxPeriod bounds durations: longer ones are slips of the pen, and sums with
+// points in time could overflow.
+const maxPeriod = 100 * 366 * 24 * time.Hour
+
+// minKey is the shortest key for hashes of addresses, in bytes. A shorter one
+// can be guessed, and with it the addresses.
+const minKey = 16
+
+// Dialects lists the formats that a source may have.
+func Dialects() []string { return []string{"postfix"} }
+
+// check finds what is wrong with the values themselves.
+func (l *loader) check(c *Config) {
+	l.checkSources(c.Sources)
+	l.checkRetention(c.Ledger.Retention)
+	if c.Ledger.SQLite == "" {
+		l.fault("ledger.sqlite", "the ledger has no file", "name one such as "+Default().Ledger.SQLite)
+	}
+	for _, p := range []struct {
+		path   string
+		period time.Duration
+	}{
+		{"limits.queue_lifetime", c.Limits.QueueLifetime},
+		{"limits.commit_every", c.Limits.CommitEvery},
+	} {
+		if p.period > maxPeriod {
+			l.fault(p.path, "it is longer than a hundred years", "leave it out to get the default")
+		}
+	}
+	if c.Privacy.Addresses == "hash" && c.Privacy.KeyFile == "" {
+		l.fault("privacy.key_file", "hashes of addresses need a key", "make one with: openssl rand -hex 32 > FILE; chmod 600 FILE, and name the file here")
+	}
+	if c.DeadLetter.Path == "" {
+		c.DeadLetter.Path = filepath.Join(filepath.Dir(c.Ledger.SQLite), "dead-letter.jsonl")
+	}
+	if c.DeadLetter.Path == c.Ledger.SQLite {
+		l.fault("dead_letter.path", "this is the file of the ledger", "name another file")
+	}
+	l.checkListen(c.HTTP.Listen)
+}
+
+func (l *loader) checkSources(sources []Source) {
+	if len(sources) == 0 && !l.failed("sources") {
+		l.fault("sources", "there are no sources, so nothing would be read", "add one: sources: [{name: mta, kind: tail, paths: [/var/log/mail.log]}]")
+	}
+	names := make(map[string]int)
+	paths := make(map[string]string)
+	stdin := ""
+	for i, s := range sources {
+		path := fmt.Sprintf("sources[%d]", i)
+		if l.failed(path) {
+			continue
+		}
+		first, again := names[s.Name]
+		switch {
+		case s.Name == "":
+			if !l.failed(path + ".name") {
+				l.fault(path+".name", "the source has no name", "give it one such as mta1")
+			}
+		case !validName(s.Name):
+			l.fault(path+".name", fmt.Sprintf("%q is not a name", s.Name), "use lower-case letters, digits, _ and -")
+		case again:
+			l.fault(path+".name", fmt.Sprintf("%q is the name of sources[%d] already", s.Name, first), "give each source a name of its own")
+		default:
+			names[s.Name] = i
+		}
+		if known := Dialects(); !slices.Contains(known, s.Dialect) {
+			l.fault(path+".dialect", fmt.Sprintf("%q is not a dialect", s.Dialect), suggest(s.Dialect, known))
+		}
+		if _, err := time.LoadLocation(s.Timezone); err != nil || s.Timezone == "" {
+			l.fault(path+".timezone", fmt.Sprintf("%q is not a time zone", s.Timezone), "use an IANA name such as Europe/Berlin, or UTC or Local")
+		}
+		switch s.Kind {
+		case "tail":
+			l.checkPaths(path, s, paths)
+		case "stdin":
+			if len(s.Paths) > 0 {
+				l.fault(path+".paths", "standard input has no paths", "remove them, or write kind: tail")
+			}
+			if stdin != "" {
+				l.fault(path+".kind", "standard input is read by "+stdin+" already", "remove one of the two")
+			}
+			stdin = path
+		case "":
+			if !l.failed(path + ".kind") {
+				l.fault(path+".kind", "the source has no kind", "write kind: tail to follow log files")
+			}
+		}
+	}
+}
+
+// checkPaths checks what a source tails; seen maps the paths of all sources so
+// far to where they stand.
+func (l *loader) checkPaths(path string, s Source, seen map[string]string) {
+	if len(s.Paths) == 0 && !l.failed(path+".paths") {
+		l.fault(path+".paths", "there are no files to follow", "add the log: paths: [/var/log/mail.log]")
+	}
+	for i, pattern := range s.Paths {
+		p := fmt.Sprintf("%s.paths[%d]", path, i)
+		if l.failed(p) {
+			continue
+		}
+		if pattern == "" {
+			l.fault(p, "the path is empty", "name a log file")
+			continue
+		}
+		if _, err := filepath.Match(pattern, ""); err != nil {
+			l.fault(p, fmt.Sprintf("%q is not a pattern", pattern), `close the bracket, or write \[ for a bracket in a name`)
+			continue
+		}
+		if first, again := seen[pattern]; again {
+			l.fault(p, "this file is read by "+first+" already and would be counted twice", "remove one of the two")
+			continue
+		}
+		seen[pattern] = p
+	}
+}
+
+func (l *loader) checkRetention(r Retention) {
+	for _, p := range []struct {
+		key    string
+		period time.Duration
+	}{
+		{"minutes", r.Minutes}, {"hours", r.Hours}, {"days", r.Days}, {"templates", r.Templates}, {"domains", r.Domains},
+	} {
+		if p.period > maxPeriod {
+			l.fault("ledger.retention."+p.key, "it is longer than a hundred years", "write at most 36600d")
+		}
+	}
+	if r.Hours < r.Minutes {
+		l.fault("ledger.retention.hours", fmt.Sprintf("%s is shorter than minutes, which is %s", FormatDuration(r.Hours), FormatDuration(r.Minutes)), "counts per hour follow those per minute: write at least as much")
+	}
+	if r.Days < r.Hours {
+		l.fault("ledger.retention.days", fmt.Sprintf("%s is shorter than hours, which is %s", FormatDuration(r.Days), FormatDuration(r.Hours)), "counts per day follow those per hour: write at least as much")
+	}
+}
+
+func (l *loader) checkListen(address string) {
+	host, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil || strings.ContainsAny(host, " /") {
+		l.fault("http.listen", fmt.Sprintf("%q is not an address with a port", address), "write it as 127.0.0.1:9725 or [::1]:9725, or :9725 for all addresses")
+	}
+}
+
+// failed tells whether path has a fault already, so that no second one follows
+// from it.
+func (l *loader) failed(path string) bool {
+	return slices.ContainsFunc(l.faults, func(f Fault) bool { return f.Path == path })
+}
+
+func validName(s string) bool {
+	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_-") == ""
+}
+
+// checkHost finds what is wrong with the files and folders that the values
+// name.
+func (l *loader) checkHost(c *Config) {
+	for i, s := range c.Sources {
+		for j, pattern := range s.Paths {
+			l.checkLogs(fmt.Sprintf("sources[%d].paths[%d]", i, j), pattern)
+		}
+	}
+	l.checkFolder("ledger.sqlite", c.Ledger.SQLite)
+	if c.DeadLetter.Enabled && filepath.Dir(c.DeadLetter.Path) != filepath.Dir(c.Ledger.SQLite) {
+		l.checkFolder("dead_letter.path", c.DeadLetter.Path)
+	}
+	for i, file := range c.Rules.Files {
+		l.checkReadable(fmt.Sprintf("rules.files[%d]", i), file)
+	}
+	for i, file := range c.Rules.Providers {
+		l.checkReadable(fmt.Sprintf("rules.providers[%d]", i), file)
+	}
+	if c.HTTP.WebConfigFile != "" {
+		l.checkReadable("http.web_config_file", c.HTTP.WebConfigFile)
+	}
+	if c.Privacy.KeyFile != "" {
+		c.Privacy.Key = l.readSecret("privacy.key_file", c.Privacy.KeyFile)
+		if n := len(c.Privacy.Key); n < minKey && !l.failed("privacy.key_file") {
+			l.fault("privacy.key_file", fmt.Sprintf("the key has %d bytes, which can be guessed", n), "make one with: openssl rand -hex 32")
+		}
+	}
+}
+
+// checkLogs warns only: a log may come, or become readable, later.
+func (l *loader) checkLogs(path, pattern string) {
+	files, err := filepath.Glob(pattern)
+	if err != nil {
+		return // a fault by now
+	}
+	if len(files) == 0 {
+		l.warn(path, fmt.Sprintf("no file matches %s now", pattern), "check the path; it is fine if the file comes later")
+	}
+	for _, file := range files {
+		if err := readable(file); err != nil {
+			l.warn(path, fmt.Sprintf("%s cannot be read: %v", file, reason(err)), "let the daemon's user read it, on Debian through the group adm")
+		}
+	}
+}
+
+// checkFolder checks that the folder of a file to be written exists.
+func (l *loader) checkFolder(path, file string) {
+	folder := filepath.Dir(file)
+	switch info, err := os.Stat(folder); {
+	case errors.Is(err, fs.ErrNotExist):
+		l.fault(path, fmt.Sprintf("the folder %s does not exist", folder), fmt.Sprintf("make it, writable for the daemon's user: install -d -o USER %s", folder))
+	case err != nil:
+		l.fault(path, fmt.Sprintf("the folder %s cannot be used: %v", folder, reason(err)), "let the daemon's user enter it")
+	case !info.IsDir():
+		l.fault(path, fmt.Sprintf("%s is not a folder", folder), "name a file in a folder")
+	default:
+		if info, err := os.Stat(file); err == nil && info.IsDir() {
+			l.fault(path, fmt.Sprintf("%s is a folder", file), "name a file in it")
+		}
+	}
+}
+
+func (l *loader) checkReadable(path, file string) {
+	if err := readable(file); err != nil {
+		l.fault(path, fmt.Sprintf("%s cannot be read: %v", file, reason(err)), "correct the name, or let the daemon's user read it")
+	}
+}
+
+func readable(file string) error {
+	// Opening a named pipe would wait for a writer.
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		return errors.New("it is a folder")
+	}
+	if !info.Mode().IsRegular() {
+		return nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+func (l *loader) readSecret(path, file string) Secret {
+	const limit = 64 << 10
+	data, err := readFile(file, limit)
+	if err != nil {
+		l.fault(path, fmt.Sprintf("%s cannot be read: %v", file, reason(err)), "correct the name, or let the daemon's user read it")
+		return ""
+	}
+	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o004 != 0 {
+		l.warn(path, fmt.Sprintf("every user of this machine can read %s", file), "chmod 640 "+file)
+	}
+	return Secret(strings.TrimSpace(string(data)))
+}

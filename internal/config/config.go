@@ -1,0 +1,221 @@
+// Package config reads the daemon's configuration: a YAML file, then the
+// environment, then command line flags, each over the one before.
+//
+// The structs here are the manual: docs/configuration.md and
+// configs/schema.json are generated from their fields, comments, tags and
+// defaults. Tags: yaml is the key, enum lists the words allowed, format:"path"
+// marks names of files. Every number, size and duration has to be above zero.
+package config
+
+import (
+	"time"
+
+	"github.com/bouncemeter/bouncemeter/ledger"
+)
+
+//go:generate go run ./gen -structs . -reference ../../docs/configuration.md -schema ../../configs/schema.json
+
+// Config is the whole configuration.
+type Config struct {
+	// Where records of deliveries come from. At least one is needed.
+	Sources []Source `yaml:"sources"`
+	// The ledger is the durable truth: how far each log has been read, and what
+	// was counted up to there.
+	Ledger Ledger `yaml:"ledger"`
+	// Bounds on memory, and on how much may be lost to a second reading after a
+	// crash (the counts stay exact in any case).
+	Limits Limits `yaml:"limits"`
+	// What is kept of the addresses in the records.
+	Privacy Privacy `yaml:"privacy"`
+	// Additions to the built-in knowledge of replies and providers.
+	Rules Rules `yaml:"rules"`
+	// Lines that should have been records but could not be read are kept here,
+	// with where they were found.
+	DeadLetter DeadLetter `yaml:"dead_letter"`
+	// Metrics, health and reload are served over HTTP.
+	HTTP HTTP `yaml:"http"`
+	// The daemon's own messages, written to standard error.
+	Log Log `yaml:"log"`
+
+	// Warnings are what Load found unwise but not wrong.
+	Warnings Faults `yaml:"-"`
+}
+
+// Source is one place that records come from.
+type Source struct {
+	// Name of the source in metrics and in the ledger: lower-case letters,
+	// digits, _ and -. It has to be unique. A source that is renamed is a new
+	// source: its logs are read and counted again.
+	Name string `yaml:"name"`
+	// Kind of source: tail follows log files through rotation, stdin reads
+	// standard input once.
+	Kind string `yaml:"kind" enum:"tail,stdin"`
+	// Paths of the log files to follow, for kind tail. Patterns such as
+	// /var/log/mail/*.log match files that appear later, too. Leave the rotated
+	// files out: they are found by their content. Relative paths start at the
+	// folder of the configuration file.
+	Paths []string `yaml:"paths" format:"path"`
+	// Dialect is the format of the records.
+	Dialect string `yaml:"dialect"`
+	// Start is where to begin in a file that was never read before: at its
+	// beginning, or at its end as of now.
+	Start string `yaml:"start" enum:"beginning,end"`
+	// Timezone of timestamps that do not tell it (RFC 3164), as an IANA name
+	// such as Europe/Berlin. Local is that of this machine.
+	Timezone string `yaml:"timezone"`
+	// MaxLineBytes is how much of a line is kept; the rest of a longer one is
+	// skipped, and the line counted as truncated.
+	MaxLineBytes Size `yaml:"max_line_bytes"`
+	// Poll is how often the files are looked at. File events make it faster
+	// where the file system has them.
+	Poll time.Duration `yaml:"poll"`
+}
+
+// Ledger says where the durable state is.
+type Ledger struct {
+	// SQLite is the database file. Its folder has to exist and to be writable;
+	// two daemons cannot share it. Anyone may read it meanwhile with sqlite3 or
+	// bouncemeter report --ledger.
+	SQLite string `yaml:"sqlite" format:"path"`
+	// How long counts are kept, and how finely.
+	Retention Retention `yaml:"retention"`
+}
+
+// Retention says how long counts are kept at which grain. Totals never shrink:
+// what leaves the last grain is summed per series without a time.
+type Retention struct {
+	// Minutes is how long counts are kept per minute, then they are summed per
+	// hour.
+	Minutes time.Duration `yaml:"minutes"`
+	// Hours is how long counts are kept per hour, then they are summed per day.
+	// At least as long as minutes.
+	Hours time.Duration `yaml:"hours"`
+	// Days is how long counts are kept per day, then they are summed without a
+	// time. At least as long as hours.
+	Days time.Duration `yaml:"days"`
+	// Templates is how long a wording of a reply is kept after it was last seen.
+	Templates time.Duration `yaml:"templates"`
+	// TemplatesPerCategory is how many wordings are kept of each category, the
+	// most frequent ones.
+	TemplatesPerCategory int `yaml:"templates_per_category"`
+	// Domains is how long counts per recipient domain are kept.
+	Domains time.Duration `yaml:"domains"`
+}
+
+// Limits bound memory. What is beyond a limit is folded into "(other)" and
+// shown as such; totals stay exact.
+type Limits struct {
+	// SenderDomains is how many sender domains are counted apart: those with
+	// most recent mail.
+	SenderDomains int `yaml:"sender_domains"`
+	// RecipientDomains is how many recipient domains are counted apart.
+	RecipientDomains int `yaml:"recipient_domains"`
+	// Hosts is how many sending hosts are counted apart.
+	Hosts int `yaml:"hosts"`
+	// Streams is how many streams (Postfix instances, tags) are counted apart.
+	Streams int `yaml:"streams"`
+	// Series is how many combinations of outcome, category, provider, sender
+	// domain, host and stream are counted apart.
+	Series int `yaml:"series"`
+	// QueueIDs is how many messages in the queue are remembered per log at the
+	// most, to tell the sender of a later outcome. Each costs about 50 bytes of
+	// memory while it lives.
+	QueueIDs int `yaml:"queue_ids"`
+	// QueueLifetime is how long a message is remembered after its last sign of
+	// life. Take the MTA's queue lifetime (Postfix maximal_queue_lifetime) and a
+	// day more.
+	QueueLifetime time.Duration `yaml:"queue_lifetime"`
+	// CommitEvery is how often counts are made durable. Metrics show committed
+	// counts only.
+	CommitEvery time.Duration `yaml:"commit_every"`
+}
+
+// Privacy says what is kept of addresses.
+type Privacy struct {
+	// Addresses: domain keeps the domain only, hash adds a keyed hash of the
+	// local part (so that repeats can be told), keep stores full addresses.
+	// Addresses inside reply texts are treated alike.
+	Addresses string `yaml:"addresses" enum:"domain,hash,keep"`
+	// KeyFile holds the key for hash, at least 16 bytes; make one with: openssl
+	// rand -hex 32. Hashes made with another key cannot be compared.
+	KeyFile string `yaml:"key_file" format:"path"`
+
+	// Key is what KeyFile holds, without surrounding white space.
+	Key Secret `yaml:"-"`
+}
+
+// Rules name files that add to the built-in knowledge.
+type Rules struct {
+	// Files of classification rules. They are tried before the built-in ones of
+	// the same strength.
+	Files []string `yaml:"files" format:"path"`
+	// Providers are files that tell which MX hosts belong to which provider.
+	Providers []string `yaml:"providers" format:"path"`
+}
+
+// DeadLetter is where unreadable records are kept.
+type DeadLetter struct {
+	// Enabled keeps unreadable records. Without it they are counted only.
+	Enabled bool `yaml:"enabled"`
+	// Path of the file, one JSON object a line. Left out, it is
+	// dead-letter.jsonl beside the ledger.
+	Path string `yaml:"path" format:"path"`
+	// MaxBytes is how large the file may grow before it is replaced; one older
+	// file is kept.
+	MaxBytes Size `yaml:"max_bytes"`
+}
+
+// HTTP is the daemon's web server.
+type HTTP struct {
+	// Listen is the address and port, such as 127.0.0.1:9725, or :9725 for all
+	// addresses.
+	Listen string `yaml:"listen"`
+	// WebConfigFile sets up TLS and passwords in the format that Prometheus
+	// exporters share (exporter-toolkit).
+	WebConfigFile string `yaml:"web_config_file" format:"path"`
+	// Reload allows POST /-/reload, which does what SIGHUP does.
+	Reload bool `yaml:"reload"`
+}
+
+// Log is about the daemon's own messages.
+type Log struct {
+	// Level is the least important kind of message that is written.
+	Level string `yaml:"level" enum:"debug,info,warn,error"`
+	// Format: text is for people, logfmt and json are for machines. auto takes
+	// text on a terminal and logfmt elsewhere.
+	Format string `yaml:"format" enum:"auto,logfmt,json,text"`
+}
+
+// Default returns the configuration that holds where nothing is said. It has no
+// sources.
+func Default() Config {
+	keep := ledger.DefaultRetention
+	return Config{
+		Ledger: Ledger{
+			SQLite: "/var/lib/bouncemeter/ledger.db",
+			Retention: Retention{
+				Minutes: keep.Minutes, Hours: keep.Hours, Days: keep.Days,
+				Templates: keep.Templates, TemplatesPerCategory: keep.TemplatesPerCategory,
+				Domains: keep.Domains,
+			},
+		},
+		Limits: Limits{
+			SenderDomains: 1000, RecipientDomains: 10_000, Hosts: 200, Streams: 200,
+			Series: 100_000, QueueIDs: 2_000_000,
+			QueueLifetime: 6 * 24 * time.Hour, CommitEvery: time.Second,
+		},
+		Privacy:    Privacy{Addresses: "domain"},
+		DeadLetter: DeadLetter{Enabled: true, MaxBytes: 16 << 20},
+		HTTP:       HTTP{Listen: "127.0.0.1:9725"},
+		Log:        Log{Level: "info", Format: "auto"},
+	}
+}
+
+// DefaultSource returns what holds for a source where nothing is said. Its name
+// and kind have to be given.
+func DefaultSource() Source {
+	return Source{
+		Dialect: "postfix", Start: "beginning", Timezone: "Local",
+		MaxLineBytes: 64 << 10, Poll: time.Second,
+	}
+}

@@ -1,0 +1,443 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+	"pgregory.net/rapid"
+)
+
+const minimal = "sources: [{name: mta1, kind: tail, paths: [/var/log/mail.log]}]\n"
+
+// Each file in testdata/bad has one fault, after which it is named, and the
+// message for it in its first line.
+func TestBad(t *testing.T) {
+	files, err := filepath.Glob("testdata/bad/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			first, _, _ := strings.Cut(string(data), "\n")
+			want, ok := strings.CutPrefix(first, "# want: ")
+			if !ok {
+				t.Fatal("the first line is not: # want: MESSAGE")
+			}
+			_, err = Parse(file, data, nil, nil)
+			if err == nil {
+				t.Fatal("no fault was found")
+			}
+			if diff := cmp.Diff(file+want, err.Error()); diff != "" {
+				t.Errorf("message (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestMinimal(t *testing.T) {
+	got, err := Parse("c.yaml", []byte(minimal), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	source := DefaultSource()
+	source.Name, source.Kind, source.Paths = "mta1", "tail", []string{"/var/log/mail.log"}
+	want.Sources = []Source{source}
+	want.DeadLetter.Path = "/var/lib/bouncemeter/dead-letter.jsonl"
+	if diff := cmp.Diff(&want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestEveryField(t *testing.T) {
+	file := `
+sources:
+  - name: mta1
+    kind: tail
+    paths: [logs/a.log, "/var/log/mail/*.log"]
+    dialect: postfix
+    start: end
+    timezone: Europe/Berlin
+    max_line_bytes: 8KiB
+    poll: 250ms
+ledger:
+  sqlite: state/ledger.db
+  retention: {minutes: 1d, hours: 2d12h, days: 100h, templates: 1h, templates_per_category: 3, domains: 5m}
+limits:
+  sender_domains: 1
+  recipient_domains: 2
+  hosts: 3
+  streams: 4
+  series: 5
+  queue_ids: 6
+  queue_lifetime: 7d
+  commit_every: 8s
+privacy: {addresses: hash, key_file: key}
+rules: {files: [r.yaml], providers: [p.yaml]}
+dead_letter: {enabled: false, path: bad.jsonl, max_bytes: 1MiB}
+http: {listen: ":1", web_config_file: web.yml, reload: true}
+log: {level: debug, format: json}
+`
+	got, err := Parse("/etc/bm/c.yaml", []byte(file), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Config{
+		Sources: []Source{{
+			Name: "mta1", Kind: "tail", Paths: []string{"/etc/bm/logs/a.log", "/var/log/mail/*.log"},
+			Dialect: "postfix", Start: "end", Timezone: "Europe/Berlin", MaxLineBytes: 8192, Poll: 250 * time.Millisecond,
+		}},
+		Ledger: Ledger{SQLite: "/etc/bm/state/ledger.db", Retention: Retention{
+			Minutes: 24 * time.Hour, Hours: 60 * time.Hour, Days: 100 * time.Hour,
+			Templates: time.Hour, TemplatesPerCategory: 3, Domains: 5 * time.Minute,
+		}},
+		Limits: Limits{
+			SenderDomains: 1, RecipientDomains: 2, Hosts: 3, Streams: 4, Series: 5, QueueIDs: 6,
+			QueueLifetime: 7 * 24 * time.Hour, CommitEvery: 8 * time.Second,
+		},
+		Privacy:    Privacy{Addresses: "hash", KeyFile: "/etc/bm/key"},
+		Rules:      Rules{Files: []string{"/etc/bm/r.yaml"}, Providers: []string{"/etc/bm/p.yaml"}},
+		DeadLetter: DeadLetter{Path: "/etc/bm/bad.jsonl", MaxBytes: 1 << 20},
+		HTTP:       HTTP{Listen: ":1", WebConfigFile: "/etc/bm/web.yml", Reload: true},
+		Log:        Log{Level: "debug", Format: "json"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestAllFaultsAtOnceInOrderOfTheFile(t *testing.T) {
+	file := `sources:
+  - {name: MTA, kind: tail}
+http:
+  listen: nowhere
+  reload: perhaps
+log: {level: loud}
+`
+	_, err := Parse("c.yaml", []byte(file), []string{"BOUNCEMETER_LIMITS__SERIES=few"}, map[string]any{"ledger.sqlite": 3})
+	faults, ok := errors.AsType[Faults](err)
+	if !ok {
+		t.Fatalf("the error is %T: %v", err, err)
+	}
+	var got []string
+	for _, f := range faults {
+		got = append(got, fmt.Sprintf("%s:%d %s %s", f.File, f.Line, f.Setter, f.Path))
+	}
+	want := []string{
+		"c.yaml:2  sources[0].name", "c.yaml:2  sources[0].paths",
+		"c.yaml:4  http.listen", "c.yaml:5  http.reload", "c.yaml:6  log.level",
+		":0 BOUNCEMETER_LIMITS__SERIES limits.series", ":0 command line ledger.sqlite",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestFlagsOverEnvironmentOverFile(t *testing.T) {
+	file := minimal + "http: {listen: '127.0.0.1:1'}\nlog: {level: error, format: json}\nlimits: {hosts: 7}\n"
+	env := []string{"BOUNCEMETER_HTTP__LISTEN=127.0.0.1:2", "BOUNCEMETER_LOG__LEVEL=warn", "HTTP__LISTEN=x"}
+	c, err := Parse("c.yaml", []byte(file), env, map[string]any{"http.listen": "127.0.0.1:3", "http.reload": true, "limits.commit_every": time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.HTTP.Listen != "127.0.0.1:3" || c.Log.Level != "warn" || c.Log.Format != "json" || c.Limits.Hosts != 7 ||
+		!c.HTTP.Reload || c.Limits.CommitEvery != time.Minute {
+		t.Errorf("got %+v", c)
+	}
+}
+
+func TestEnvironmentReachesIntoLists(t *testing.T) {
+	env := []string{
+		"BOUNCEMETER_SOURCES__1__NAME=b", "BOUNCEMETER_SOURCES__1__KIND=tail", "BOUNCEMETER_SOURCES__1__PATHS=b.log, /c.log",
+		"BOUNCEMETER_SOURCES__0__PATHS__1=/x.log", "BOUNCEMETER_SOURCES__0__START=end",
+		"BOUNCEMETER_RULES__FILES=/r1.yaml,/r2.yaml",
+		"BOUNCEMETER_LOG__LEVEL=", // as good as not set
+	}
+	c, err := Parse("/etc/c.yaml", []byte(minimal), env, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := DefaultSource(), DefaultSource()
+	a.Name, a.Kind, a.Start, a.Paths = "mta1", "tail", "end", []string{"/var/log/mail.log", "/x.log"}
+	b.Name, b.Kind, b.Paths = "b", "tail", []string{"b.log", "/c.log"} // relative to where the daemon was started
+	if diff := cmp.Diff([]Source{a, b}, c.Sources); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"/r1.yaml", "/r2.yaml"}, c.Rules.Files); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestEnvironmentAloneIsEnough(t *testing.T) {
+	c, err := Parse("", nil, []string{"BOUNCEMETER_SOURCES__0__NAME=in", "BOUNCEMETER_SOURCES__0__KIND=stdin"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Sources) != 1 || c.Sources[0].Kind != "stdin" || c.Sources[0].Start != "beginning" {
+		t.Errorf("got %+v", c.Sources)
+	}
+}
+
+func TestEnvironmentFaults(t *testing.T) {
+	for _, test := range []struct {
+		env  []string
+		want string
+	}{
+		{[]string{"BOUNCEMETER_HTPP__LISTEN=:1"}, `BOUNCEMETER_HTPP__LISTEN: htpp: there is no such setting; did you mean http?`},
+		{[]string{"BOUNCEMETER_LEDGER_SQLITE=/x"}, `BOUNCEMETER_LEDGER_SQLITE: ledger_sqlite: there is no such setting; use sources, ledger, limits, privacy, rules, dead_letter, http or log`},
+		{[]string{"BOUNCEMETER_LIMITS__SERIES=x"}, `BOUNCEMETER_LIMITS__SERIES: limits.series: "x" is not a whole number; write a number such as 1000`},
+		{[]string{"BOUNCEMETER_SOURCES__2__NAME=x"}, `BOUNCEMETER_SOURCES__2__NAME: sources[2].name: there are only 1 items before it; set either the whole or its parts, and the items of a list in order from 0`},
+		{[]string{"BOUNCEMETER_HTTP=x", "BOUNCEMETER_HTTP__LISTEN=:1"}, `BOUNCEMETER_HTTP__LISTEN: http.listen: is part of what has a value of its own; set either the whole or its parts, and the items of a list in order from 0`},
+		{[]string{"BOUNCEMETER_HTTP__0=x"}, `BOUNCEMETER_HTTP__0: http: a list is not a group of settings; write the keys below it, indented: listen, web_config_file, reload`},
+		// Set by Kubernetes for a service named bouncemeter.
+		{[]string{"BOUNCEMETER_SERVICE_HOST=192.0.2.1", "BOUNCEMETER_PORT=tcp://192.0.2.1:9725", "BOUNCEMETER_PORT_9725_TCP_ADDR=192.0.2.1"}, ""},
+	} {
+		_, err := Parse("c.yaml", []byte(minimal), test.env, nil)
+		got := ""
+		if err != nil {
+			got = err.Error()
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", test.env, diff)
+		}
+	}
+}
+
+func TestAliasBombIsRefusedQuickly(t *testing.T) {
+	file := "a: &a [x,x,x,x,x,x,x,x,x]\n"
+	for i := 'b'; i < 'k'; i++ {
+		file += fmt.Sprintf("%c: &%c [*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c]\n", i, i, i-1, i-1, i-1, i-1, i-1, i-1, i-1, i-1, i-1)
+	}
+	if _, err := Parse("c.yaml", []byte(file), nil, nil); err == nil {
+		t.Error("accepted")
+	}
+}
+
+func TestMergeKeysAndAliases(t *testing.T) {
+	file := `sources:
+  - &a {name: a, kind: tail, paths: [/a.log], poll: 2s}
+  - {<<: *a, name: b, paths: [/b.log]}
+`
+	c, err := Parse("c.yaml", []byte(file), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Sources) != 2 || c.Sources[1].Name != "b" || c.Sources[1].Poll != 2*time.Second {
+		t.Errorf("got %+v", c.Sources)
+	}
+}
+
+// host writes files below a folder of its own and returns it.
+func host(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestHost(t *testing.T) {
+	const base = "sources: [{name: a, kind: tail, paths: [a.log]}]\n"
+	for name, test := range map[string]struct {
+		file     string
+		want     string // DIR stands for the folder
+		warnings string
+	}{
+		"fine": {file: base + "ledger: {sqlite: ledger.db}\n"},
+		"log not there yet": {
+			file:     "sources: [{name: a, kind: tail, paths: ['b*.log']}]\nledger: {sqlite: ledger.db}\n",
+			warnings: "DIR/c.yaml:1: sources[0].paths[0]: no file matches DIR/b*.log now; check the path; it is fine if the file comes later",
+		},
+		"log is a folder": {
+			file:     "sources: [{name: a, kind: tail, paths: [/]}]\nledger: {sqlite: ledger.db}\n",
+			warnings: "DIR/c.yaml:1: sources[0].paths[0]: / cannot be read: it is a folder; let the daemon's user read it, on Debian through the group adm",
+		},
+		"missing folder": {
+			file: base + "ledger: {sqlite: no/ledger.db}\n",
+			want: "DIR/c.yaml:2: ledger.sqlite: the folder DIR/no does not exist; make it, writable for the daemon's user: install -d -o USER DIR/no",
+		},
+		"ledger is a folder": {
+			file: base + "ledger: {sqlite: .}\n",
+			want: "DIR/c.yaml:2: ledger.sqlite: DIR is a folder; name a file in it",
+		},
+		"folder is a file": {
+			file: base + "ledger: {sqlite: a.log/ledger.db}\n",
+			want: "DIR/c.yaml:2: ledger.sqlite: DIR/a.log is not a folder; name a file in a folder",
+		},
+		"missing rules and web config": {
+			file: base + "ledger: {sqlite: ledger.db}\nrules: {files: [r.yaml], providers: [p.yaml]}\nhttp: {web_config_file: w.yml}\n",
+			want: "DIR/c.yaml:3: rules.files[0]: DIR/r.yaml cannot be read: no such file or directory; correct the name, or let the daemon's user read it\n" +
+				"DIR/c.yaml:3: rules.providers[0]: DIR/p.yaml cannot be read: no such file or directory; correct the name, or let the daemon's user read it\n" +
+				"DIR/c.yaml:4: http.web_config_file: DIR/w.yml cannot be read: no such file or directory; correct the name, or let the daemon's user read it",
+		},
+		"missing key": {
+			file: base + "ledger: {sqlite: ledger.db}\nprivacy: {addresses: hash, key_file: no}\n",
+			want: "DIR/c.yaml:3: privacy.key_file: DIR/no cannot be read: no such file or directory; correct the name, or let the daemon's user read it",
+		},
+		"short key": {
+			file: base + "ledger: {sqlite: ledger.db}\nprivacy: {addresses: hash, key_file: a.log}\n",
+			want: "DIR/c.yaml:3: privacy.key_file: the key has 2 bytes, which can be guessed; make one with: openssl rand -hex 32",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := host(t, map[string]string{"c.yaml": test.file, "a.log": "xy\n"})
+			c, err := Load(filepath.Join(dir, "c.yaml"), nil, nil)
+			got, warnings := "", ""
+			if err != nil {
+				got = err.Error()
+			} else {
+				warnings = c.Warnings.Error()
+			}
+			if diff := cmp.Diff(test.want, strings.ReplaceAll(got, dir, "DIR")); diff != "" {
+				t.Errorf("faults (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(test.warnings, strings.ReplaceAll(warnings, dir, "DIR")); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestKeyFile(t *testing.T) {
+	key := strings.Repeat("k", 32)
+	dir := host(t, map[string]string{
+		"c.yaml": "sources: [{name: a, kind: stdin}]\nledger: {sqlite: l.db}\nprivacy: {addresses: hash, key_file: key}\n",
+		"key":    key + "\n",
+	})
+	if err := os.Chmod(filepath.Join(dir, "key"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(filepath.Join(dir, "c.yaml"), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(c.Privacy.Key) != key {
+		t.Error("the key was not read as it is")
+	}
+	if len(c.Warnings) != 1 || c.Warnings[0].Path != "privacy.key_file" || !strings.Contains(c.Warnings[0].Remedy, "chmod") {
+		t.Errorf("a key that all can read gives %v", c.Warnings)
+	}
+}
+
+func TestLoadMissingFile(t *testing.T) {
+	_, err := Load("no/such.yaml", nil, nil)
+	want := "no/such.yaml: cannot be read: no such file or directory; name the configuration file with -c"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+func TestSecretIsNeverShown(t *testing.T) {
+	const secret = "hunter2hunter2"
+	c := Config{Privacy: Privacy{Key: secret}}
+	holder := struct{ S Secret }{secret}
+	var shown strings.Builder
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		fmt.Fprintf(&shown, verb+"\n", Secret(secret))
+		fmt.Fprintf(&shown, verb+"\n", holder)
+		fmt.Fprintf(&shown, verb+"\n", c)
+	}
+	for _, marshal := range []func(any) ([]byte, error){json.Marshal, yaml.Marshal} {
+		for _, v := range []any{holder, c, map[string]any{"k": Secret(secret)}} {
+			out, err := marshal(v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			shown.Write(out)
+		}
+	}
+	for _, handler := range []slog.Handler{slog.NewTextHandler(&shown, nil), slog.NewJSONHandler(&shown, nil)} {
+		slog.New(handler).Info("x", "secret", Secret(secret), "holder", holder)
+	}
+	for _, form := range []string{secret, fmt.Sprintf("%x", secret)} {
+		if strings.Contains(shown.String(), form) {
+			t.Errorf("%q is shown:\n%s", form, &shown)
+		}
+	}
+	if Secret("").String() != "" {
+		t.Error("no secret looks like one")
+	}
+}
+
+func TestSizesAndDurationsReadBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		size := Size(rapid.Int64().Draw(t, "size"))
+		if got, err := ParseSize(size.String()); err != nil || got != size {
+			t.Errorf("%d is written %s and read %d, %v", int64(size), size, got, err)
+		}
+		d := time.Duration(rapid.Int64Min(0).Draw(t, "duration"))
+		if rapid.Bool().Draw(t, "round") {
+			d = d.Truncate(time.Hour)
+		}
+		if got, err := ParseDuration(FormatDuration(d)); err != nil || got != d {
+			t.Errorf("%d is written %s and read %d, %v", d, FormatDuration(d), got, err)
+		}
+	})
+}
+
+func TestParseValues(t *testing.T) {
+	for in, want := range map[string]time.Duration{
+		"30s": 30 * time.Second, "8d": 192 * time.Hour, "1d12h": 36 * time.Hour, "1h30m": 90 * time.Minute, "0d": 0,
+	} {
+		if got, err := ParseDuration(in); err != nil || got != want {
+			t.Errorf("ParseDuration(%q) = %v, %v, want %v", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "d", "5", "-1d", "1d-1h", "1d25h", "1.5d", "9999999d", "99999999999999999999d", "1d1d"} {
+		if got, err := ParseDuration(in); err == nil {
+			t.Errorf("ParseDuration(%q) = %v", in, got)
+		}
+	}
+	for in, want := range map[string]Size{"64KiB": 65536, "1 MiB": 1 << 20, "512B": 512, "2GiB": 2 << 30} {
+		if got, err := ParseSize(in); err != nil || got != want {
+			t.Errorf("ParseSize(%q) = %v, %v, want %v", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "64", "64K", "64kb", "1.5MiB", "9999999999GiB", "KiB"} {
+		if got, err := ParseSize(in); err == nil {
+			t.Errorf("ParseSize(%q) = %v", in, got)
+		}
+	}
+}
+
+// Whatever the input, Parse returns a usable configuration or says in Faults
+// what is wrong, the same each time.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(minimal), "HTTP__LISTEN", ":1")
+	f.Add([]byte("sources:\n  - &a {name: a}\n  - *a\n"), "SOURCES__0__PATHS__0", "x")
+	f.Add([]byte("a: [&b [*b]]\n1: 2\n? {a: b}\n: c\n"), "SOURCES__0", "")
+	f.Add([]byte("sources: !!binary x\nhttp: 2020-01-01\nlog: .nan\n---\n"), "__", "x")
+	f.Fuzz(func(t *testing.T, data []byte, name, value string) {
+		env := []string{Prefix + name + "=" + value}
+		c, err := Parse("c.yaml", data, env, nil)
+		if err == nil {
+			if len(c.Sources) == 0 || c.Limits.Series <= 0 || c.Limits.CommitEvery <= 0 {
+				t.Errorf("accepted %+v", c)
+			}
+			return
+		}
+		faults, ok := errors.AsType[Faults](err)
+		if !ok || len(faults) == 0 || err.Error() == "" {
+			t.Errorf("the error is %T: %v", err, err)
+		}
+		if _, again := Parse("c.yaml", data, env, nil); again == nil || again.Error() != err.Error() {
+			t.Errorf("first:\n%v\nthen:\n%v", err, again)
+		}
+	})
+}
