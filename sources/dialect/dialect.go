@@ -1,0 +1,73 @@
+// Package dialect turns raw records into events: one file and one
+// testdata/NAME.txtar per MTA or provider format. Parsers are pure: no clock,
+// no file, no context, and nothing is remembered from line to line that could
+// change an event, so lines may be parsed in any pieces and by any number of
+// workers. What belongs together over several lines (the sender of a queue id)
+// is joined by package correlate.
+package dialect
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bouncemeter/bouncemeter/event"
+)
+
+// ErrMalformed is wrapped by the error for a line that should be a record of
+// this dialect but cannot be read. Such lines are counted and kept, never
+// logged one by one.
+var ErrMalformed = errors.New("malformed record")
+
+// Parser reads the records of one format. A parser is used by one goroutine.
+type Parser interface {
+	// Parse appends what the line tells to dst and returns it: nothing for a
+	// line that does not matter here, several events for a record about
+	// several recipients. The events alias line. On error dst is returned as
+	// it was.
+	Parse(line []byte, dst []event.Event) ([]event.Event, error)
+	// Reference tells the parser a time close to and not before that of the
+	// lines to come, for formats whose timestamps lack the year; see
+	// event.Batch.Reference.
+	Reference(t time.Time)
+}
+
+// Option changes what a parser reports.
+type Option uint8
+
+// Details also reports the lines that tell only who handed a message in or what
+// its message id is. Counting needs neither.
+const Details Option = 1
+
+// dialects is the list of what New can make.
+var dialects = []struct {
+	name string
+	make func(location *time.Location, details bool) Parser
+}{
+	{"postfix", func(l *time.Location, details bool) Parser { return newPostfix(l, details) }},
+}
+
+// Names lists the dialects that New knows.
+func Names() []string {
+	names := make([]string, len(dialects))
+	for i, d := range dialects {
+		names[i] = d.name
+	}
+	return names
+}
+
+// New returns a parser for the dialect of that name. Timestamps without a zone
+// are in the time of loc; nil means UTC.
+func New(name string, loc *time.Location, options ...Option) (Parser, error) {
+	if loc == nil {
+		loc = time.UTC
+	}
+	for _, d := range dialects {
+		if d.name == name {
+			return d.make(loc, slices.Contains(options, Details)), nil
+		}
+	}
+	return nil, fmt.Errorf("dialect %q is unknown: use one of %s", name, strings.Join(Names(), ", "))
+}

@@ -1,0 +1,142 @@
+package dialect
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+	_ "time/tzdata" // the cases name locations
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+
+	"github.com/bouncemeter/bouncemeter/event"
+)
+
+// TestGolden runs every dialect on its testdata/NAME.txtar, whose beginning
+// explains the form.
+func TestGolden(t *testing.T) {
+	for _, name := range Names() {
+		archive, err := txtar.ParseFile("testdata/" + name + ".txtar")
+		if err != nil {
+			t.Fatal(err)
+		}
+		files := make(map[string]string)
+		for _, f := range archive.Files {
+			if _, ok := files[f.Name]; ok {
+				t.Errorf("%s: %s is there twice", name, f.Name)
+			}
+			files[f.Name] = strings.TrimSpace(string(f.Data))
+		}
+		for _, f := range archive.Files {
+			stem, ok := strings.CutSuffix(f.Name, ".in")
+			if !ok {
+				continue
+			}
+			t.Run(name+"/"+stem, func(t *testing.T) {
+				want, ok := files[stem+".out"]
+				if !ok {
+					t.Fatalf("%s.out is missing", stem)
+				}
+				got := transcript(t, name, files[f.Name])
+				if diff := cmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n")); diff != "" {
+					t.Errorf("-want +got:\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
+// transcript parses the lines of a case and writes down what they mean.
+func transcript(t *testing.T, name, in string) string {
+	reference, location, options := time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC), time.UTC, []Option(nil)
+	create := func() Parser {
+		p, err := New(name, location, options...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Reference(reference)
+		return p
+	}
+	p := create()
+	var out strings.Builder
+	for _, line := range strings.Split(in, "\n") {
+		if setting, ok := strings.CutPrefix(line, "# "); ok {
+			what, value, _ := strings.Cut(setting, " ")
+			var err error
+			switch what {
+			case "reference":
+				reference, err = time.Parse(time.RFC3339, value)
+			case "location":
+				location, err = time.LoadLocation(value)
+			case "details":
+				options = append(options, Details)
+			default:
+				err = fmt.Errorf("unknown setting %q", what)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			p = create()
+			continue
+		}
+		events, err := p.Parse([]byte(line), nil)
+		switch {
+		case errors.Is(err, ErrMalformed):
+			out.WriteString("malformed\n")
+		case err != nil:
+			t.Errorf("%s: %v", line, err)
+		case len(events) == 0:
+			out.WriteString("-\n")
+		}
+		for i := range events {
+			describe(&out, &events[i])
+		}
+	}
+	return strings.TrimSpace(out.String())
+}
+
+var kindNames = map[event.Kind]string{
+	event.Attempt: "attempt", event.Expiry: "expiry", event.Arrival: "arrival",
+	event.Removal: "removal", event.Probe: "probe", event.Rejection: "rejection",
+}
+
+// describe writes an event on one line.
+func describe(w *strings.Builder, e *event.Event) {
+	id := string(e.QueueID)
+	if id == "" {
+		id = "-"
+	}
+	fmt.Fprintf(w, "%s %s %s %s %s", time.UnixMicro(e.Time).UTC().Format(time.RFC3339Nano), e.Host, e.Stream, id, kindNames[e.Kind])
+	field := func(known bool, format string, values ...any) {
+		if known {
+			fmt.Fprintf(w, " "+format, values...)
+		}
+	}
+	field(e.Outcome != 0, "%s", e.Outcome)
+	field(e.Attempts != 0, "attempts=%d", e.Attempts)
+	field(e.Repeat, "repeat")
+	field(e.SenderKnown, "from=%s", e.Sender)
+	field(e.Client != nil, "client=%s", e.Client)
+	field(e.MessageID != nil, "message-id=%s", e.MessageID)
+	field(e.Recipient != nil, "to=%s", e.Recipient)
+	field(e.OriginalRecipient != nil, "orig_to=%s", e.OriginalRecipient)
+	switch {
+	case e.RelayIP != nil:
+		field(true, "relay=%s[%s]", e.Relay, e.RelayIP)
+	case e.Relay != nil:
+		field(true, "relay=%s", e.Relay)
+	}
+	field(e.Local, "local")
+	field(e.SourceIP != nil, "source=%s", e.SourceIP)
+	field(e.Delay >= 0, "delay=%s", time.Duration(e.Delay)*time.Microsecond)
+	r := &e.Reply
+	field(r.Code != 0, "code=%d", r.Code)
+	field(!r.Enhanced.IsZero(), "enhanced=%s", r.Enhanced)
+	field(!r.Status.IsZero(), "status=%s", r.Status)
+	field(r.Stage != 0, "stage=%s", r.Stage)
+	field(r.Origin != 0, "origin=%s", r.Origin)
+	field(r.Text != nil, "text=%q", r.Text)
+	w.WriteByte('\n')
+}

@@ -1,0 +1,651 @@
+package dialect
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/bouncemeter/bouncemeter/event"
+)
+
+// Why a delivery line of Postfix cannot be read.
+var (
+	errRecipient = fmt.Errorf("%w: the recipient has no end", ErrMalformed)
+	errNoStatus  = fmt.Errorf("%w: no status= after the recipient", ErrMalformed)
+	errStatus    = fmt.Errorf("%w: the status is none that Postfix knows", ErrMalformed)
+)
+
+// Postfix reads what Postfix (2.3 and later) writes through syslog, into files
+// by postlogd, or to the journal. What a line is, is told by what follows the
+// queue id and not by the program's name, since any transport may log under any
+// syslog_name; a program is Postfix's if its name has a slash.
+//
+// The lines are anchored from left to right. The parts that others control, the
+// addresses and at the end the reason in parentheses, can therefore fake no
+// field.
+type Postfix struct {
+	syslog
+	details bool
+}
+
+// newPostfix returns a parser for logs whose RFC 3164 timestamps are in the time
+// of location. With details, lines that tell only a client or a message id are
+// events too.
+func newPostfix(location *time.Location, details bool) *Postfix {
+	return &Postfix{syslog: syslog{location: location}, details: details}
+}
+
+// maxQueueID bounds the search for the end of a queue id. Short ones are of 6 to
+// 15 hexadecimal digits, long ones (enable_long_queue_ids) of up to 20 letters
+// and digits.
+const maxQueueID = 32
+
+// Parse implements Parser.
+func (p *Postfix) Parse(line []byte, dst []event.Event) ([]event.Event, error) {
+	var h syslogHeader
+	if err := p.header(line, &h); err != nil {
+		return dst, err
+	}
+	body := h.body
+	end := bytes.IndexByte(body[:min(len(body), maxQueueID)], ':')
+	if end < 1 || len(body) < end+len(": removed") || body[end+1] != ' ' {
+		return dst, nil
+	}
+	id, text := body[:end], body[end+2:]
+	switch text[0] {
+	case 't':
+		if hasPrefix(text, "to=<") && p.own(&h, id) {
+			return p.delivery(&h, id, text[len("to=<"):], dst)
+		}
+	case 'f':
+		if hasPrefix(text, "from=<") && p.own(&h, id) {
+			return p.active(&h, id, text[len("from=<"):], dst), nil
+		}
+	case 'r':
+		switch {
+		case string(text) == "removed" || hasPrefix(text, "removed ("): // delivered; cancelled or discarded on arrival
+			if p.own(&h, id) {
+				return p.add(&h, id, event.Removal, dst), nil
+			}
+		case hasPrefix(text, "reject: ") && p.own(&h, id):
+			return p.rejection(&h, id, text[len("reject: "):], dst), nil
+		}
+	case 'm':
+		switch {
+		case hasPrefix(text, "milter-reject: ") && p.own(&h, id):
+			return p.rejection(&h, id, text[len("milter-reject: "):], dst), nil
+		case p.details && hasPrefix(text, "message-id=") && p.own(&h, id):
+			dst = p.add(&h, id, event.Arrival, dst)
+			dst[len(dst)-1].MessageID = unbracket(text[len("message-id="):])
+		}
+	case 'c':
+		switch {
+		case string(text) == "canceled" && p.own(&h, id):
+			return p.add(&h, id, event.Removal, dst), nil
+		case p.details && hasPrefix(text, "client=") && p.own(&h, id):
+			dst = p.add(&h, id, event.Arrival, dst)
+			dst[len(dst)-1].Client = client(text[len("client="):])
+		}
+	case 'u':
+		if p.details && hasPrefix(text, "uid=") && p.own(&h, id) {
+			dst = p.add(&h, id, event.Arrival, dst)
+			dst[len(dst)-1].Client, _ = cut(text, ' ')
+		}
+	}
+	return dst, nil
+}
+
+// own reports whether the line is Postfix's: its program's name has a slash and
+// id can be a queue id.
+func (p *Postfix) own(h *syslogHeader, id []byte) bool {
+	if bytes.IndexByte(h.program, '/') < 1 {
+		return false
+	}
+	if id[0] >= 'a' { // a word: "warning", "statistics"
+		return false
+	}
+	for _, c := range id {
+		if !isDigit(c) && (c|0x20 < 'a' || c|0x20 > 'z') {
+			return false
+		}
+	}
+	return true
+}
+
+// add appends an event of which the line's header and queue id are known.
+//
+// The stream is the first part of the program's name only ("postfix" of
+// "postfix/submission/smtpd"): all daemons of an instance share it, and with it
+// their queue ids, whatever their services are called.
+func (p *Postfix) add(h *syslogHeader, id []byte, kind event.Kind, dst []event.Event) []event.Event {
+	if len(dst) < cap(dst) {
+		dst = dst[:len(dst)+1]
+		dst[len(dst)-1] = event.Event{}
+	} else {
+		dst = append(dst, event.Event{})
+	}
+	e := &dst[len(dst)-1]
+	e.Kind, e.Time, e.Delay = kind, h.time, -1
+	e.Host, e.QueueID = h.host, id
+	e.Stream = h.program[:bytes.IndexByte(h.program, '/')]
+	return dst
+}
+
+// active reads what the queue manager says about a message, after "from=<".
+func (p *Postfix) active(h *syslogHeader, id, text []byte, dst []event.Event) []event.Event {
+	sender, rest, ok := address(text, ",")
+	if !ok {
+		return dst
+	}
+	kind, outcome := event.Arrival, event.Outcome(0)
+	switch {
+	case hasPrefix(rest, "size="):
+	case hasPrefix(rest, "status=expired,"), hasPrefix(rest, "status=force-expired,"):
+		kind, outcome = event.Expiry, event.Expired
+	default:
+		return dst
+	}
+	dst = p.add(h, id, kind, dst)
+	e := &dst[len(dst)-1]
+	e.Outcome, e.SenderKnown, e.Sender = outcome, true, sender
+	return dst
+}
+
+// delivery reads a delivery line after "to=<".
+func (p *Postfix) delivery(h *syslogHeader, id, text []byte, dst []event.Event) ([]event.Event, error) {
+	recipient, rest, ok := address(text, ",")
+	if !ok {
+		return dst, errRecipient
+	}
+	added := p.add(h, id, event.Attempt, dst)
+	e := &added[len(dst)]
+	e.Recipient = recipient
+	for {
+		end := bytes.IndexByte(rest, '=')
+		if end < 0 {
+			return dst, errNoStatus
+		}
+		key, value := rest[:end], rest[end+1:]
+		if string(key) == "status" {
+			rest = value
+			break
+		}
+		if string(key) == "orig_to" && len(value) > 0 && value[0] == '<' {
+			if e.OriginalRecipient, rest, ok = address(value[1:], ","); !ok {
+				return dst, errNoStatus
+			}
+			continue
+		}
+		end = bytes.IndexByte(value, ',')
+		if end < 0 || end+2 > len(value) {
+			return dst, errNoStatus
+		}
+		value, rest = value[:end], value[end+2:]
+		switch string(key) {
+		case "relay":
+			setRelay(e, value)
+		case "delay":
+			e.Delay = seconds(value)
+		case "dsn":
+			e.Reply.Status, _ = event.ParseEnhanced(value)
+		}
+	}
+	status, why := cut(rest, ' ')
+	switch string(status) {
+	case "sent":
+		e.Outcome = event.Delivered
+	case "deferred", "SOFTBOUNCE":
+		e.Outcome = event.Deferred
+	case "bounced":
+		e.Outcome = event.Bounced
+	case "deliverable":
+		e.Kind, e.Outcome = event.Probe, event.Delivered
+	case "undeliverable":
+		e.Kind, e.Outcome = event.Probe, event.Bounced
+		if e.Reply.Status.Class == 4 {
+			e.Outcome = event.Deferred
+		}
+	default:
+		return dst, errStatus
+	}
+	if e.Outcome == event.Deferred {
+		daemon := h.program[bytes.LastIndexByte(h.program, '/')+1:]
+		// These two deliver nothing: they only report what the queue manager
+		// has decided about a destination or a transport.
+		e.Repeat = string(daemon) == "error" || string(daemon) == "retry"
+	}
+	setReason(e, why)
+	return added, nil
+}
+
+// setRelay reads the relay field: "host[address]:port", "host[path]" of a Unix
+// socket, "none", or the name of a local transport.
+func setRelay(e *event.Event, value []byte) {
+	host, addr, _, ok := peer(value)
+	switch {
+	case ok && bytes.IndexByte(addr, '/') >= 0:
+		e.Relay, e.Local = host, true
+	case ok:
+		e.Relay, e.RelayIP = host, addr
+	case string(value) != "none":
+		e.Local = true
+	}
+}
+
+// setReason reads the parenthesised text at the end of a delivery line. Its
+// closing parenthesis is missing if the line was cut, which Postfix does at 2000
+// bytes.
+func setReason(e *event.Event, text []byte) {
+	for len(text) > 0 && (text[len(text)-1] == ' ' || text[len(text)-1] == '\r') {
+		text = text[:len(text)-1]
+	}
+	if len(text) == 0 || text[0] != '(' {
+		return
+	}
+	text = text[1:]
+	if n := len(text); n > 0 && text[n-1] == ')' {
+		text = text[:n-1]
+	}
+	if hasPrefix(text, suspended) {
+		e.Repeat = true
+		text = text[len(suspended):]
+	}
+	r := &e.Reply
+	r.Origin, r.Text = event.OriginLocal, text
+	if e.Outcome == event.Delivered {
+		readCodes(r, text)
+		if r.Code != 0 && e.Relay != nil {
+			r.Origin, r.Stage = event.OriginRemote, event.StageEnd
+		}
+		return
+	}
+	const protocolError = "Protocol error: "
+	if hasPrefix(text, protocolError) {
+		text = text[len(protocolError):]
+	}
+	switch {
+	case hasPrefix(text, "host "):
+		setAnswer(e, text[len("host "):])
+	case hasPrefix(text, "connect to "):
+		r.Stage = event.StageConnect
+		if host, addr, _, ok := peer(text[len("connect to "):]); ok {
+			setPeer(e, host, addr)
+		}
+	case hasPrefix(text, "lost connection with "):
+		setInterruption(e, text[len("lost connection with "):])
+	case hasPrefix(text, "conversation with "):
+		setInterruption(e, text[len("conversation with "):])
+	case hasPrefix(text, startTLS):
+		r.Stage = event.StageTLS
+		if reply, ok := quotation(e, text[len(startTLS):], " refused to start TLS: "); ok {
+			r.Origin = event.OriginRemote
+			readCodes(r, reply)
+		}
+	case hasPrefix(text, login):
+		r.Stage = event.StageAuth
+		if reply, ok := quotation(e, text[len(login):], " said: "); ok {
+			r.Origin = event.OriginRemote
+			readCodes(r, reply)
+		}
+	default:
+		for _, s := range localStages {
+			if hasPrefix(text, s.text) {
+				r.Stage = s.stage
+			}
+		}
+		if hasSuffix(text, ": host not found") {
+			r.Stage = event.StageConnect
+		}
+		readCodes(r, text)
+	}
+}
+
+// Reasons that have a server's reply inside, but say more than the reply does:
+// the text keeps them.
+const (
+	startTLS = "TLS is required, but host "
+	login    = "SASL authentication failed; server "
+)
+
+// suspended precedes the reason why the queue manager does not try a
+// destination for now.
+const suspended = "delivery temporarily suspended: "
+
+type stageText struct {
+	text  string
+	stage event.Stage
+}
+
+// localStages are how reasons start that are our own MTA's, and what they kept
+// it from doing.
+var localStages = [...]stageText{
+	{"Host or domain name not found.", event.StageConnect},
+	{"Name service error for name=", event.StageConnect},
+	{"Domain ", event.StageConnect}, // … does not accept mail (nullMX)
+	{"unable to look up host ", event.StageConnect},
+	{"unable to find primary relay for ", event.StageConnect},
+	{"mail for ", event.StageConnect}, // … loops back to myself
+	{"TLS is required, but ", event.StageTLS},
+	{"Cannot start TLS: ", event.StageTLS},
+	{"Server certificate not ", event.StageTLS},
+	{"Sender requested REQUIRETLS, ", event.StageTLS},
+	{"SASL authentication failed", event.StageAuth},
+	{"message size ", event.StageMail}, // … exceeds size limit N of server S
+}
+
+// whileStages are what an interrupted conversation was about.
+var whileStages = [...]stageText{
+	{"receiving the initial server greeting", event.StageConnect},
+	{"performing the ", event.StageHelo}, // EHLO, HELO or LHLO handshake
+	{"receiving the STARTTLS response", event.StageTLS},
+	{"sending MAIL FROM", event.StageMail},
+	{"sending RCPT TO", event.StageRcpt},
+	{"sending DATA command", event.StageData},
+	{"sending message body", event.StageEnd},
+	{"sending end of data", event.StageEnd},
+	{"sending QUIT", event.StageQuit},
+}
+
+// setAnswer reads the reason "host[address] said: reply (in reply to command)",
+// or "host[address] refused to talk to me: reply" for the answer to a
+// connection or to the greeting.
+func setAnswer(e *event.Event, text []byte) {
+	r := &e.Reply
+	if reply, ok := quotation(e, text, " said: "); ok {
+		r.Origin = event.OriginRemote
+		r.Text, r.Stage = inReplyTo(reply)
+	} else if reply, ok := quotation(e, text, " refused to talk to me: "); ok {
+		r.Origin = event.OriginRemote
+		r.Text, r.Stage = reply, event.StageConnect
+	}
+	readCodes(r, r.Text)
+}
+
+// setInterruption reads the reason "host[address] while stage", or
+// "host[address] timed out while stage".
+func setInterruption(e *event.Event, text []byte) {
+	const while = " while "
+	host, addr, rest, ok := peer(text)
+	if !ok {
+		return
+	}
+	setPeer(e, host, addr)
+	i := bytes.Index(rest, []byte(while))
+	if i < 0 {
+		return
+	}
+	for _, s := range whileStages {
+		if hasPrefix(rest[i+len(while):], s.text) {
+			e.Reply.Stage = s.stage
+		}
+	}
+}
+
+// quotation returns what follows "host[address]" and verb in text, and notes
+// the host.
+func quotation(e *event.Event, text []byte, verb string) (reply []byte, ok bool) {
+	host, addr, rest, ok := peer(text)
+	if !ok || !hasPrefix(rest, verb) {
+		return nil, false
+	}
+	setPeer(e, host, addr)
+	return rest[len(verb):], true
+}
+
+// setPeer notes the host that a reason names, where the relay field does not
+// tell: no connection came about, or an earlier failure is repeated.
+func setPeer(e *event.Event, host, addr []byte) {
+	if e.Relay != nil || e.Local {
+		return
+	}
+	e.Relay = host
+	if bytes.IndexByte(addr, '/') >= 0 {
+		e.Local = true
+	} else {
+		e.RelayIP = addr
+	}
+}
+
+// inReplyTo splits "reply (in reply to command)". The last parenthesis counts,
+// since the reply may say anything; in a line that was cut it may be missing.
+func inReplyTo(text []byte) (reply []byte, stage event.Stage) {
+	const mark = " (in reply to "
+	i := bytes.LastIndexByte(text, '(') - 1
+	if i < 0 || !hasPrefix(text[i:], mark) {
+		return text, event.StageUnknown
+	}
+	command := text[i+len(mark):]
+	if end := bytes.IndexByte(command, ')'); end == len(command)-1 && end >= 0 {
+		command = command[:end]
+	} else if end >= 0 {
+		return text, event.StageUnknown
+	}
+	switch string(command) {
+	case "MAIL FROM command":
+		stage = event.StageMail
+	case "RCPT TO command":
+		stage = event.StageRcpt
+	case "DATA command":
+		stage = event.StageData
+	case "end of DATA command":
+		stage = event.StageEnd
+	case "QUIT command":
+		stage = event.StageQuit
+	}
+	return text[:i], stage
+}
+
+// readCodes reads the reply code and the enhanced code at the start of text. A
+// continuation mark ("550-5.1.1") or a number sign ("550 #5.1.1") may be between
+// them.
+func readCodes(r *event.Reply, text []byte) {
+	if len(text) < 3 || text[0] < '2' || text[0] > '5' || !isDigit(text[1]) || !isDigit(text[2]) {
+		return
+	}
+	if len(text) > 3 && text[3] != ' ' && text[3] != '-' {
+		return
+	}
+	r.Code = uint16(text[0]-'0')*100 + uint16(twoDigits(text[1:]))
+	if len(text) < 5 {
+		return
+	}
+	text = text[4:]
+	if text[0] == '#' {
+		text = text[1:]
+	}
+	r.Enhanced, _ = event.ParseEnhanced(text)
+}
+
+// rejections are where our own server refused, as it names it.
+var rejections = [...]stageText{
+	{"CONNECT", event.StageConnect},
+	{"HELO", event.StageHelo},
+	{"EHLO", event.StageHelo},
+	{"STARTTLS", event.StageTLS},
+	{"AUTH", event.StageAuth},
+	{"MAIL", event.StageMail},
+	{"RCPT", event.StageRcpt},
+	{"DATA", event.StageData},
+	{"END-OF-MESSAGE", event.StageEnd},
+}
+
+// rejection reads what our own server says about a refused client, after
+// "reject: " or "milter-reject: ":
+//
+//	RCPT from host[address]: reply; from=<…> to=<…> proto=… helo=<…>
+//
+// For other forms, such as those of header checks, where the client's text comes
+// first, it is known only that there was a rejection.
+func (p *Postfix) rejection(h *syslogHeader, id, text []byte, dst []event.Event) []event.Event {
+	if string(id) == "NOQUEUE" {
+		id = nil
+	}
+	dst = p.add(h, id, event.Rejection, dst)
+	e := &dst[len(dst)-1]
+	e.Outcome, e.Reply.Origin = event.RejectedInbound, event.OriginLocal
+	where, rest := cut(text, ' ')
+	for _, s := range rejections {
+		if string(where) == s.text {
+			e.Reply.Stage = s.stage
+		}
+	}
+	const from = "from "
+	if e.Reply.Stage == event.StageUnknown || !hasPrefix(rest, from) {
+		return dst
+	}
+	rest = rest[len(from):]
+	host, addr, reply, ok := peer(rest)
+	if !ok || !hasPrefix(reply, ": ") {
+		return dst
+	}
+	e.Client, reply = rest[:len(host)+len(addr)+len("[]")], reply[len(": "):]
+	semicolon := bytes.Index(reply, []byte("; from=<"))
+	if semicolon >= 0 {
+		sender, rest, ok := address(reply[semicolon+len("; from=<"):], ", ")
+		if ok {
+			e.SenderKnown, e.Sender = true, sender
+			if hasPrefix(rest, "to=<") {
+				e.Recipient, _, _ = address(rest[len("to=<"):], ", ")
+			}
+		}
+	} else {
+		semicolon = bytes.Index(reply, []byte("; proto="))
+	}
+	if semicolon >= 0 {
+		reply = reply[:semicolon]
+	}
+	e.Reply.Text = reply
+	readCodes(&e.Reply, reply)
+	return dst
+}
+
+// peer splits "host[address]" or "host[address]:port" off the start of text. The
+// host is empty in "[address]".
+func peer(text []byte) (host, addr, rest []byte, ok bool) {
+	opening := bytes.IndexByte(text, '[')
+	if opening < 0 || bytes.IndexByte(text[:opening], ' ') >= 0 {
+		return nil, nil, nil, false
+	}
+	host, text = text[:opening], text[opening+1:]
+	closing := bytes.IndexByte(text, ']')
+	if closing < 0 {
+		return nil, nil, nil, false
+	}
+	addr, rest = text[:closing], text[closing+1:]
+	if len(rest) > 1 && rest[0] == ':' && isDigit(rest[1]) {
+		n := 2
+		for n < len(rest) && isDigit(rest[n]) {
+			n++
+		}
+		rest = rest[n:]
+	}
+	return host, addr, rest, true
+}
+
+// address splits an address from what follows its closing bracket, one of the
+// separators and a space. Quoted local parts, which Postfix 3.5 and later write,
+// may contain all of these (RFC 5321 section 4.1.2).
+func address(text []byte, separators string) (addr, rest []byte, ok bool) {
+	from := quoted(text)
+	for {
+		n := bytes.IndexByte(text[from:], '>')
+		if n < 0 {
+			return nil, nil, false
+		}
+		from += n + 1
+		if from == len(text) {
+			return text[:from-1], nil, true
+		}
+		if strings.IndexByte(separators, text[from]) >= 0 {
+			addr, rest = text[:from-1], text[from+1:]
+			if len(rest) > 0 && rest[0] == ' ' {
+				rest = rest[1:]
+			}
+			return addr, rest, true
+		}
+	}
+}
+
+// quoted returns the length of the quoted local part at the start of text, or 0
+// if there is none.
+func quoted(text []byte) int {
+	if len(text) == 0 || text[0] != '"' {
+		return 0
+	}
+	for i := 1; i+1 < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case '"':
+			if text[i+1] == '@' || text[i+1] == '>' {
+				return i + 1
+			}
+			return 0
+		}
+	}
+	return 0
+}
+
+// client returns who handed a message to smtpd: the user who logged in, else the
+// host, as in "host[address], sasl_method=PLAIN, sasl_username=user".
+func client(text []byte) []byte {
+	host, rest := cut(text, ',')
+	const username = " sasl_username="
+	if i := bytes.Index(rest, []byte(username)); i >= 0 {
+		user, _ := cut(rest[i+len(username):], ',')
+		return user
+	}
+	return host
+}
+
+// seconds reads a decimal number of seconds and returns it in microseconds, or
+// -1 if it is none.
+func seconds(b []byte) int64 {
+	const most = 10 // digits before the point: 300 years
+	n := 0
+	micros := int64(0)
+	for n < len(b) && n < most && isDigit(b[n]) {
+		micros = micros*10 + int64(b[n]-'0')
+		n++
+	}
+	if n == 0 {
+		return -1
+	}
+	micros *= 1e6
+	if n < len(b) && b[n] == '.' {
+		n++
+		for unit := int64(1e5); n < len(b) && isDigit(b[n]); unit /= 10 {
+			micros += int64(b[n]-'0') * unit
+			n++
+		}
+	}
+	if n < len(b) {
+		return -1
+	}
+	return micros
+}
+
+// unbracket removes the angle brackets around a message id.
+func unbracket(b []byte) []byte {
+	if n := len(b); n > 1 && b[0] == '<' && b[n-1] == '>' {
+		return b[1 : n-1]
+	}
+	return b
+}
+
+// cut splits b at the first separator; without one, all of b is before it.
+func cut(b []byte, separator byte) (before, after []byte) {
+	if i := bytes.IndexByte(b, separator); i >= 0 {
+		return b[:i], b[i+1:]
+	}
+	return b, nil
+}
+
+func hasPrefix(b []byte, prefix string) bool {
+	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
+}
+
+func hasSuffix(b []byte, suffix string) bool {
+	return len(b) >= len(suffix) && string(b[len(b)-len(suffix):]) == suffix
+}

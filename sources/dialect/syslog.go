@@ -1,0 +1,286 @@
+package dialect
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"time"
+)
+
+// Why a line has no readable syslog header.
+var (
+	errTimestamp = fmt.Errorf("%w: no RFC 3164 or RFC 3339 timestamp at its start", ErrMalformed)
+	errZone      = fmt.Errorf("%w: the timestamp has no time zone", ErrMalformed)
+	errYear      = fmt.Errorf("%w: no year at most a day after the time of reading has the timestamp's date", ErrMalformed)
+	errHost      = fmt.Errorf("%w: no host name after the timestamp", ErrMalformed)
+)
+
+// syslogHeader is what stands in front of the message in a log file. Its slices
+// alias the line.
+type syslogHeader struct {
+	time int64 // microseconds since the Unix epoch
+	host []byte
+	// program is the tag without process id, such as "postfix/smtp". It is
+	// empty if there is none, as in "last message repeated 3 times"; body is
+	// then empty too.
+	program []byte
+	body    []byte // the message, after "program[pid]: "
+}
+
+// syslog reads the header of a line in the forms that log files have: an
+// optional "<PRI>", an RFC 3164 timestamp (15 bytes, English month, no year,
+// no zone) or an RFC 3339 one, the host, and the program with or without
+// process id. It is embedded by every dialect that is written through syslog.
+type syslog struct {
+	location  *time.Location // of RFC 3164 timestamps
+	reference time.Time
+
+	// The last minute of each form and what it is in Unix seconds: consecutive
+	// lines rarely differ in more than the second.
+	bsdDate  uint64 // "Jan 12 0"
+	bsdClock uint32 // "4:01"
+	bsdUnix  int64
+	isoDate  uint64 // "2026-01-"
+	isoClock uint64 // "12T04:01"
+	isoUnix  int64
+}
+
+// Reference implements Parser. RFC 3164 timestamps take their year from it and
+// are malformed without it.
+func (s *syslog) Reference(t time.Time) {
+	if !t.Equal(s.reference) {
+		s.reference, s.bsdDate, s.bsdClock = t, 0, 0
+	}
+}
+
+// header reads the header of line into h.
+func (s *syslog) header(line []byte, h *syslogHeader) error {
+	if len(line) > 0 && line[0] == '<' {
+		line = line[priority(line):]
+	}
+	if len(line) < 17 {
+		return errTimestamp
+	}
+	var rest []byte // from the space after the timestamp
+	if isDigit(line[0]) {
+		micros, n, err := s.rfc3339(line)
+		if err != nil {
+			return err
+		}
+		h.time, rest = micros, line[n:]
+	} else {
+		if line[12] != ':' || !isDigit(line[13]) || !isDigit(line[14]) {
+			return errTimestamp
+		}
+		date, clock := binary.LittleEndian.Uint64(line), binary.LittleEndian.Uint32(line[8:])
+		if date != s.bsdDate || clock != s.bsdClock {
+			unix, err := s.rfc3164(line)
+			if err != nil {
+				return err
+			}
+			s.bsdDate, s.bsdClock, s.bsdUnix = date, clock, unix
+		}
+		second := twoDigits(line[13:])
+		if second > 60 {
+			return errTimestamp
+		}
+		h.time, rest = (s.bsdUnix+second)*1e6, line[15:]
+	}
+	if len(rest) < 2 || rest[0] != ' ' {
+		return errTimestamp
+	}
+	rest = rest[1:]
+	n := bytes.IndexByte(rest, ' ')
+	if n <= 0 {
+		return errHost
+	}
+	h.host = rest[:n]
+	h.program, h.body = tag(rest[n+1:])
+	return nil
+}
+
+// tag splits "program[pid]: body" or "program: body". Both results are empty if
+// text does not start so.
+func tag(text []byte) (program, body []byte) {
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case ' ':
+			return nil, nil
+		case ':':
+			if i+1 < len(text) && text[i+1] == ' ' {
+				return text[:i], text[i+2:]
+			}
+			return nil, nil
+		case '[':
+			j := i + 1
+			for j < len(text) && isDigit(text[j]) {
+				j++
+			}
+			if j+2 < len(text) && text[j] == ']' && text[j+1] == ':' && text[j+2] == ' ' {
+				return text[:i], text[j+3:]
+			}
+			return nil, nil
+		}
+	}
+	return nil, nil
+}
+
+// priority returns the length of "<PRI>" at the start of line (RFC 3164 section
+// 4.1.1), or 0.
+func priority(line []byte) int {
+	for i := 1; i < len(line) && i <= 4; i++ {
+		if line[i] == '>' && i > 1 {
+			return i + 1
+		}
+		if !isDigit(line[i]) {
+			break
+		}
+	}
+	return 0
+}
+
+// rfc3164 returns the start of the minute in a timestamp such as
+// "Jan  2 15:04:05", of which the caller has checked the seconds.
+//
+// The year is the latest that puts it not more than a day after the reference.
+// In the hour that the end of summer time repeats, it is the time closest to the
+// reference. So what a line means does not depend on the lines before it.
+func (s *syslog) rfc3164(b []byte) (unix int64, err error) {
+	month := monthByName(b)
+	if month == 0 || b[3] != ' ' || b[6] != ' ' || b[9] != ':' ||
+		b[4] != ' ' && !isDigit(b[4]) || !isDigit(b[5]) || !areDigits(b[7:9]) || !areDigits(b[10:12]) {
+		return 0, errTimestamp
+	}
+	day := int64(b[5] - '0')
+	if b[4] != ' ' {
+		day = twoDigits(b[4:])
+	}
+	hour, minute := twoDigits(b[7:]), twoDigits(b[10:])
+	if hour > 23 || minute > 59 {
+		return 0, errTimestamp
+	}
+	if s.reference.IsZero() {
+		return 0, errYear
+	}
+	reference := s.reference.Unix()
+	const years = 9 // there may be eight from one 29 February to the next
+	for year, i := s.reference.In(s.location).Year()+1, 0; i < years; year, i = year-1, i+1 {
+		wall := time.Date(year, month, int(day), int(hour), int(minute), 0, 0, time.UTC)
+		if wall.Month() != month || wall.Day() != int(day) {
+			continue // 29 February of a common year, 31 April
+		}
+		unix := s.local(wall, reference)
+		if unix <= reference+24*60*60 {
+			return unix, nil
+		}
+	}
+	return 0, errYear
+}
+
+// local returns when the clocks of the location show what wall shows in UTC,
+// and if they do so twice, the time closest to reference. If they skip that
+// time, it is what the clocks before the change would have shown.
+func (s *syslog) local(wall time.Time, reference int64) int64 {
+	found, best := false, int64(0)
+	for _, days := range [...]int{-1, 1} { // before and after a change of the clocks
+		_, offset := wall.AddDate(0, 0, days).In(s.location).Zone()
+		unix := wall.Unix() - int64(offset)
+		if _, o := time.Unix(unix, 0).In(s.location).Zone(); o != offset {
+			continue
+		}
+		if !found || abs(unix-reference) < abs(best-reference) {
+			found, best = true, unix
+		}
+	}
+	if !found {
+		_, offset := wall.AddDate(0, 0, -1).In(s.location).Zone()
+		best = wall.Unix() - int64(offset)
+	}
+	return best
+}
+
+// rfc3339 reads a timestamp such as "2026-01-12T04:01:07.123456+01:00" and
+// returns it with its length. The zone may lack its colon, as journalctl's does.
+func (s *syslog) rfc3339(b []byte) (micros int64, n int, err error) {
+	if len(b) < 20 || b[16] != ':' || !areDigits(b[17:19]) {
+		return 0, 0, errTimestamp
+	}
+	date, clock := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
+	if date != s.isoDate || clock != s.isoClock {
+		if !areDigits(b[0:4]) || b[4] != '-' || !areDigits(b[5:7]) || b[7] != '-' || !areDigits(b[8:10]) ||
+			b[10] != 'T' || !areDigits(b[11:13]) || b[13] != ':' || !areDigits(b[14:16]) {
+			return 0, 0, errTimestamp
+		}
+		year, month, day := int(twoDigits(b)*100+twoDigits(b[2:])), time.Month(twoDigits(b[5:])), int(twoDigits(b[8:]))
+		hour, minute := twoDigits(b[11:]), twoDigits(b[14:])
+		t := time.Date(year, month, day, int(hour), int(minute), 0, 0, time.UTC)
+		if t.Month() != month || t.Day() != day || hour > 23 || minute > 59 {
+			return 0, 0, errTimestamp
+		}
+		s.isoDate, s.isoClock, s.isoUnix = date, clock, t.Unix()
+	}
+	second := twoDigits(b[17:])
+	if second > 60 {
+		return 0, 0, errTimestamp
+	}
+	micros, n = (s.isoUnix+second)*1e6, 19
+	if b[n] == '.' {
+		n++
+		for unit := int64(1e5); n < len(b) && isDigit(b[n]); unit /= 10 {
+			micros += int64(b[n]-'0') * unit
+			n++
+		}
+	}
+	if n < len(b) && b[n] == 'Z' {
+		return micros, n + 1, nil
+	}
+	if n+5 > len(b) || b[n] != '+' && b[n] != '-' || !areDigits(b[n+1:n+3]) {
+		return 0, 0, errZone
+	}
+	minutes := b[n+3:]
+	length := 5
+	if minutes[0] == ':' {
+		minutes, length = minutes[1:], 6
+	}
+	if len(minutes) < 2 || !areDigits(minutes[:2]) {
+		return 0, 0, errZone
+	}
+	offset := (twoDigits(b[n+1:])*60 + twoDigits(minutes)) * 60
+	if b[n] == '-' {
+		offset = -offset
+	}
+	return micros - offset*1e6, n + length, nil
+}
+
+const monthNames = "JanFebMarAprMayJunJulAugSepOctNovDec"
+
+// monthByName returns the month whose English abbreviation b starts with, or 0.
+func monthByName(b []byte) time.Month {
+	for i := 0; i < len(monthNames); i += 3 {
+		if b[0] == monthNames[i] && b[1] == monthNames[i+1] && b[2] == monthNames[i+2] {
+			return time.Month(i/3 + 1)
+		}
+	}
+	return 0
+}
+
+func isDigit(c byte) bool { return c-'0' < 10 }
+
+func areDigits(b []byte) bool {
+	for _, c := range b {
+		if !isDigit(c) {
+			return false
+		}
+	}
+	return true
+}
+
+// twoDigits returns the number that the first two bytes of b write.
+func twoDigits(b []byte) int64 { return int64(b[0]-'0')*10 + int64(b[1]-'0') }
+
+func abs(n int64) int64 {
+	if n < 0 {
+		return -n
+	}
+	return n
+}
