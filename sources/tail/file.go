@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/klauspost/compress/gzip"
@@ -45,6 +46,7 @@ type file struct {
 	err  error       // of dec, to be returned once all before it was read
 	// eager makes read return what there is, without filling the buffer.
 	eager bool
+	pipe  *pipe        // below dec, if reads may block for long
 	raw   atomic.Int64 // bytes read, for progress
 }
 
@@ -85,7 +87,7 @@ func openFile(path string, plain bool) (*file, error) {
 // openStream reads what is no regular file, such as standard input: in order,
 // and not before it is asked to.
 func openStream(f *os.File, path string) (*file, error) {
-	r := &file{f: f, path: path, stop: func() {}, eager: true}
+	r := &file{f: f, path: path, stop: func() {}, eager: true, pipe: newPipe(f)}
 	r.dec = &sniffer{file: r}
 	return r, r.look()
 }
@@ -95,7 +97,7 @@ type sniffer struct{ file *file }
 
 func (s *sniffer) Read(p []byte) (int, error) {
 	r := s.file
-	b := bufio.NewReaderSize(&counter{r: r.f, n: &r.raw}, 64<<10)
+	b := bufio.NewReaderSize(&counter{r: r.pipe, n: &r.raw}, 64<<10)
 	magic, err := b.Peek(magicBytes)
 	if err != nil && err != io.EOF {
 		return 0, err
@@ -107,9 +109,67 @@ func (s *sniffer) Read(p []byte) (int, error) {
 	if dec == nil {
 		dec = b
 	}
-	r.eager = dec == io.Reader(b)
-	r.dec, r.stop = dec, stop
+	r.dec, r.stop, r.eager = dec, stop, dec == io.Reader(b)
 	return dec.Read(p)
+}
+
+// pipe reads in a goroutine of its own, so that a read that blocks can be given
+// up. The goroutine ends at the end of the input or with the first read that
+// returns after interrupt; a read that never returns keeps it until the
+// process ends.
+type pipe struct {
+	r           io.Reader
+	start, stop sync.Once
+	pieces      chan piece
+	interrupted chan struct{} // closed by interrupt
+	rest        piece
+}
+
+// piece is the result of one Read.
+type piece struct {
+	p   []byte
+	err error
+}
+
+func newPipe(r io.Reader) *pipe {
+	return &pipe{r: r, pieces: make(chan piece), interrupted: make(chan struct{})}
+}
+
+// interrupt makes this and all later reads fail.
+func (p *pipe) interrupt() { p.stop.Do(func() { close(p.interrupted) }) }
+
+func (p *pipe) Read(b []byte) (int, error) {
+	p.start.Do(func() { go p.pump() })
+	for len(p.rest.p) == 0 {
+		if p.rest.err != nil {
+			return 0, p.rest.err
+		}
+		select {
+		case p.rest = <-p.pieces:
+		case <-p.interrupted:
+			p.rest.err = errors.New("interrupted")
+		}
+	}
+	n := copy(b, p.rest.p)
+	p.rest.p = p.rest.p[n:]
+	return n, nil
+}
+
+// pump reads ahead into the one of two buffers that Read is not using.
+func (p *pipe) pump() {
+	buf, other := make([]byte, 64<<10), make([]byte, 64<<10)
+	for {
+		n, err := p.r.Read(buf)
+		select {
+		case p.pieces <- piece{buf[:n], err}:
+		case <-p.interrupted:
+			return
+		}
+		if err != nil {
+			return
+		}
+		buf, other = other, buf
+	}
 }
 
 // decoder returns a reader of the decompressed content of r if magic, its first
@@ -207,6 +267,8 @@ func (r *file) read(p []byte, off int64) (n int, err error) {
 		return n, nil
 	case r.err == io.EOF:
 		return 0, io.EOF
+	case r.eager:
+		return 0, r.err
 	default:
 		return 0, fmt.Errorf("read %s: %w: %w", r.path, errDamaged, r.err)
 	}
@@ -247,5 +309,8 @@ func (r *file) waiting(off int64) int64 {
 
 func (r *file) close() error {
 	r.stop()
+	if r.pipe != nil {
+		r.pipe.interrupt()
+	}
 	return r.f.Close()
 }

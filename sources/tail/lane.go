@@ -42,20 +42,20 @@ type Lane struct {
 
 	// What follows belongs to the reading goroutine.
 
-	at    place      // what Batch.Next says
-	r     *reader    // the file being read, nil until it is found
-	live  bool       // r was the live file when last looked at
-	born  bool       // r was opened as the live file: nothing older has its name
-	grown time.Time  // when r was last seen to grow
-	newer int64      // bytes in the files after r
-	lost  int64      // for the next batch
-	last  *os.File   // the file before r, watched for late writes until lastBy
-	lastN int64      // how much of last was read
-	lastT time.Time  // when to stop watching last
-	ended *ended     // what is known of the file that at is in, if it was read here and is no more
-	retry time.Time  // when to look at the files again
-	fault string     // what was last logged
-	nagAt time.Time  // when to log it again
+	at    place     // what Batch.Next says
+	r     *reader   // the file being read, nil until it is found
+	live  bool      // r was the live file when last looked at
+	born  bool      // r was opened as the live file: nothing older has its name
+	grown time.Time // when r was last seen to grow
+	newer int64     // bytes in the files after r
+	lost  int64     // for the next batch
+	last  *os.File  // the file before r, watched for late writes until lastBy
+	lastN int64     // how much of last was read
+	lastT time.Time // when to stop watching last
+	ended *ended    // what is known of the file that at is in, if it was read here and is no more
+	retry time.Time // when to look at the files again
+	fault string    // what was last logged
+	nagAt time.Time // when to log it again
 }
 
 // ended is what is known of a file that was being read and is gone.
@@ -186,7 +186,7 @@ func (l *Lane) step(ctx context.Context, b *event.Batch) (again bool, err error)
 	n, err := l.r.fill(b)
 	switch {
 	case errors.Is(err, errReplaced):
-		return l.replaced()
+		return l.replaced(l.r.info.Size())
 	case errors.Is(err, errDamaged):
 		return l.damaged(err)
 	case n > 0:
@@ -379,10 +379,11 @@ func size(es []entry) (n int64) {
 }
 
 // replaced deals with a file of which what was read is no longer there.
-func (l *Lane) replaced() (again bool, err error) {
+// size is the largest size that was seen.
+func (l *Lane) replaced(size int64) (again bool, err error) {
 	l.stats.truncations.Add(1)
 	l.log.Info("log truncated", "read", l.r.off)
-	l.ended = &ended{size: max(l.r.info.Size(), l.r.off), truncated: true}
+	l.ended = &ended{size: max(size, l.r.off), truncated: true}
 	return true, l.closeReader()
 }
 
@@ -413,8 +414,7 @@ func (l *Lane) atEOF(ctx context.Context, b *event.Batch) (again bool, err error
 		case err != nil:
 			return false, unreadable(r.path, err)
 		case !same || r.info.Size() < r.off:
-			l.r.info = sized{r.info, before}
-			return l.replaced()
+			return l.replaced(before)
 		case r.info.Size() > r.off:
 			return true, nil
 		}

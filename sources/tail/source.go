@@ -22,7 +22,6 @@ package tail
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -122,10 +121,10 @@ func (s *Source) Stats() []Stats {
 // first error of work.
 func (s *Source) Run(ctx context.Context, work func(context.Context, *Lane) error) error {
 	g, ctx := errgroup.WithContext(ctx)
-	var events *watcher
+	var events watcher
 	if !s.cfg.PollOnly {
 		var err error
-		if events, err = newWatcher(); err != nil {
+		if events.Watcher, err = fsnotify.NewWatcher(); err != nil {
 			s.cfg.Log.Warn("no file events; polling only", "err", err)
 		} else {
 			g.Go(func() error { return events.run(ctx, s.wake) })
@@ -147,11 +146,11 @@ func (s *Source) Run(ctx context.Context, work func(context.Context, *Lane) erro
 }
 
 // scan starts lanes for new files and ends those whose files are gone for good.
-func (s *Source) scan(ctx context.Context, g *errgroup.Group, events *watcher, first bool, work func(context.Context, *Lane) error) {
+func (s *Source) scan(ctx context.Context, g *errgroup.Group, events watcher, first bool, work func(context.Context, *Lane) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.match() {
-		events.add(filepath.Dir(f.path))
+		events.watch(filepath.Dir(f.path))
 		if s.lanes[f.path] != nil {
 			continue
 		}
@@ -271,28 +270,17 @@ func (s *Source) exists(path string) bool {
 }
 
 // watcher turns file events into wake-ups. It is never relied upon.
-type watcher struct {
-	*fsnotify.Watcher
-	folders map[string]bool // watched; belongs to Run's scanning goroutine
-}
+type watcher struct{ *fsnotify.Watcher }
 
-func newWatcher() (*watcher, error) {
-	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		return nil, fmt.Errorf("watch files: %w", err)
-	}
-	return &watcher{w, make(map[string]bool)}, nil
-}
-
-// add watches a folder if it can be.
-func (w *watcher) add(dir string) {
-	if w != nil && !w.folders[dir] {
-		w.folders[dir] = w.Add(dir) == nil
+// watch sees to it that a folder is watched, again if it was made anew.
+func (w watcher) watch(dir string) {
+	if w.Watcher != nil {
+		_ = w.Add(dir)
 	}
 }
 
 // run calls wake with the path of each file that changes.
-func (w *watcher) run(ctx context.Context, wake func(path string)) error {
+func (w watcher) run(ctx context.Context, wake func(path string)) error {
 	defer func() { _ = w.Close() }()
 	t := time.NewTimer(0)
 	defer t.Stop()
