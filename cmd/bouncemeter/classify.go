@@ -1,0 +1,217 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/bouncemeter/bouncemeter/classifier"
+	"github.com/bouncemeter/bouncemeter/event"
+)
+
+// ruleFiles are the flags of every command that classifies.
+type ruleFiles struct {
+	Rules     []string `placeholder:"FILE" help:"Further classification rules."`
+	Providers []string `placeholder:"FILE" help:"Further provider files."`
+}
+
+func (r ruleFiles) load() (*classifier.Classifier, error) {
+	c, err := classifier.New(classifier.Options{RuleFiles: r.Rules, ProviderFiles: r.Providers})
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return c, nil
+}
+
+type classifyCommand struct {
+	Output string   `short:"o" enum:"text,json" default:"text" help:"text or json (one object a line)."`
+	MX     string   `placeholder:"HOST" help:"The MX host that gave the reply, which tells the provider."`
+	Texts  []string `arg:"" optional:"" name:"text" help:"Replies. Without any, one per line of standard input."`
+	ruleFiles
+}
+
+// result is the JSON form of a verdict. Absent fields are not known.
+type result struct {
+	Category    string                `json:"category"`
+	Group       string                `json:"group"`
+	Owner       string                `json:"owner"`
+	Persistence string                `json:"persistence,omitempty"`
+	Confidence  float64               `json:"confidence"`
+	Rule        string                `json:"rule,omitempty"`
+	Provider    string                `json:"provider"`
+	Code        uint16                `json:"code,omitempty"`
+	Enhanced    string                `json:"enhanced,omitempty"`
+	Secondary   string                `json:"secondary,omitempty"`
+	Blocklist   *classifier.Blocklist `json:"blocklist,omitempty"`
+	RetryAfter  int64                 `json:"retry_after,omitempty"` // seconds
+	Advice      string                `json:"advice"`
+}
+
+// Run classifies the arguments or the lines of standard input.
+func (k classifyCommand) Run(ctx context.Context, c console) error {
+	rules, err := k.load()
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriterSize(c.out, 64<<10)
+	session := rules.NewSession()
+	show := k.text
+	if k.Output == "json" {
+		encoder := json.NewEncoder(out)
+		encoder.SetEscapeHTML(false)
+		show = func(w io.Writer, r *result) error { return encoder.Encode(r) }
+	}
+	one := func(text []byte) error {
+		e := event.Event{Kind: event.Attempt, Relay: []byte(k.MX), Reply: event.Reply{Text: text}}
+		session.Classify(&e)
+		r := newResult(rules, &e)
+		return show(out, &r)
+	}
+	if len(k.Texts) > 0 {
+		for _, t := range k.Texts {
+			if err := one([]byte(t)); err != nil {
+				return err
+			}
+		}
+		return out.Flush()
+	}
+	in := bufio.NewReaderSize(c.in, 1<<20)
+	for ctx.Err() == nil {
+		line, err := in.ReadSlice('\n')
+		if err == bufio.ErrBufferFull {
+			// A reply has 512 bytes (RFC 5321 section 4.5.3.1.5): a line of a
+			// megabyte is judged by its beginning, the rest is passed over.
+			start := bytes.Clone(line)
+			for err == bufio.ErrBufferFull {
+				_, err = in.ReadSlice('\n')
+			}
+			line = start
+		}
+		if len(line) > 0 {
+			if err := one(bytes.TrimRight(line, "\r\n")); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read standard input: %w", err)
+		}
+		if in.Buffered() == 0 {
+			// Nothing waits: let whoever feeds us line by line have the answer.
+			if err := out.Flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+func newResult(rules *classifier.Classifier, e *event.Event) result {
+	v := &e.Verdict
+	info := v.Category.Info()
+	d := rules.Details(e)
+	r := result{
+		Category: info.ID, Group: info.Group, Owner: info.Owner, Advice: info.Advice,
+		Persistence: v.Persistence.String(), Confidence: round(v.Confidence), Rule: v.Rule,
+		Provider: e.Provider, Code: d.Code, Enhanced: d.Enhanced.String(), Secondary: v.Secondary.String(),
+		Blocklist: d.Blocklist, RetryAfter: int64(d.RetryAfter.Seconds()),
+	}
+	return r
+}
+
+// round keeps two digits: a confidence has no more to say.
+func round(f float32) float64 { return float64(int(f*100+0.5)) / 100 }
+
+func (k classifyCommand) text(w io.Writer, r *result) error {
+	parts := []string{r.Category}
+	if r.Secondary != "" {
+		parts[0] += " (and " + r.Secondary + ")"
+	}
+	for _, p := range []string{r.Persistence, r.Provider, "owner: " + r.Owner} {
+		if p != "" {
+			parts = append(parts, p)
+		}
+	}
+	if r.Blocklist != nil {
+		parts = append(parts, "blocklist: "+r.Blocklist.Name)
+	}
+	if r.RetryAfter > 0 {
+		parts = append(parts, fmt.Sprintf("retry after: %ds", r.RetryAfter))
+	}
+	if r.Rule != "" {
+		parts = append(parts, "rule: "+r.Rule)
+	}
+	_, err := fmt.Fprintln(w, strings.Join(parts, " · "))
+	return err
+}
+
+type explainCommand struct {
+	Output string `short:"o" enum:"text,json" default:"text" help:"text or json."`
+	MX     string `placeholder:"HOST" help:"The MX host that gave the reply, which tells the provider."`
+	Text   string `arg:"" help:"The reply."`
+	ruleFiles
+}
+
+// Run explains one verdict.
+func (k explainCommand) Run(c console) error {
+	rules, err := k.load()
+	if err != nil {
+		return err
+	}
+	e := event.Event{Kind: event.Attempt, Relay: []byte(k.MX), Reply: event.Reply{Text: []byte(k.Text)}}
+	x := rules.Explain(&e)
+	if k.Output == "json" {
+		encoder := json.NewEncoder(c.out)
+		encoder.SetIndent("", "  ")
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(x)
+	}
+	return x.WriteText(c.out, useColor(c.out))
+}
+
+type rulesCommand struct {
+	Lint rulesLint `cmd:"" help:"Find rules that are unreachable, shadowed, duplicate or too broad."`
+	Test rulesTest `cmd:"" help:"Classify every rule's examples and compare."`
+}
+
+type rulesLint struct{ ruleFiles }
+
+// Run lints the shipped rules together with the user's.
+func (k rulesLint) Run(c console) error {
+	rules, err := k.load()
+	if err != nil {
+		return err
+	}
+	return showFaults(c, rules.Lint(), len(rules.Rules()), "no faults")
+}
+
+type rulesTest struct{ ruleFiles }
+
+// Run tests the examples of the shipped rules and the user's.
+func (k rulesTest) Run(c console) error {
+	rules, err := k.load()
+	if err != nil {
+		return err
+	}
+	return showFaults(c, rules.Test(), len(rules.Rules()), "every example is right")
+}
+
+func showFaults(c console, faults []classifier.Fault, rules int, fine string) error {
+	for _, f := range faults {
+		fmt.Fprintln(c.out, f.Error())
+	}
+	if len(faults) > 0 {
+		return fmt.Errorf("%d fault(s) in %d rules", len(faults), rules)
+	}
+	_, err := fmt.Fprintf(c.out, "%d rules: %s\n", rules, fine)
+	return err
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"github.com/bouncemeter/bouncemeter/classifier"
+	"github.com/bouncemeter/bouncemeter/internal/config"
+	"github.com/bouncemeter/bouncemeter/internal/report"
+	"github.com/bouncemeter/bouncemeter/ledger/sqlite"
+	"github.com/bouncemeter/bouncemeter/pipeline"
+	"github.com/bouncemeter/bouncemeter/pipeline/correlate"
+	"github.com/bouncemeter/bouncemeter/pipeline/window"
+	"github.com/bouncemeter/bouncemeter/sources/dialect"
+	"github.com/bouncemeter/bouncemeter/sources/tail"
+)
+
+type reportCommand struct {
+	Output    string   `short:"o" enum:"table,json,html" default:"table" help:"Form of the report: table, json or html."`
+	From      string   `default:"postfix" placeholder:"DIALECT" help:"Format of the logs (${default})."`
+	Timezone  string   `default:"Local" placeholder:"ZONE" help:"Time zone of timestamps that do not tell it, such as Europe/Berlin."`
+	Ledger    string   `placeholder:"FILE" help:"Report from a daemon's ledger instead of logs; the daemon may be running."`
+	Last      string   `placeholder:"TIME" help:"With --ledger: only this long back, such as 24h or 7d."`
+	Rules     []string `placeholder:"FILE" help:"Further classification rules."`
+	Providers []string `placeholder:"FILE" help:"Further provider files."`
+	Files     []string `arg:"" optional:"" name:"file" help:"Logs, plain or compressed (gzip, zstd, bzip2, xz); - is standard input."`
+}
+
+// Run reports on logs or on a ledger.
+func (r reportCommand) Run(ctx context.Context, c console) error {
+	var rep *report.Report
+	var err error
+	switch {
+	case r.Ledger != "" && len(r.Files) > 0:
+		return usageError{fmt.Errorf("report either FILEs or --ledger")}
+	case r.Ledger != "":
+		rep, err = r.fromLedger(ctx)
+	case len(r.Files) == 0:
+		return usageError{fmt.Errorf("report: which log? Name one or more, such as /var/log/mail.log, or - for standard input")}
+	case r.Last != "":
+		return usageError{fmt.Errorf("--last goes with --ledger")}
+	default:
+		rep, err = r.fromFiles(ctx, c)
+	}
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriterSize(c.out, 64<<10)
+	switch r.Output {
+	case "json":
+		err = report.WriteJSON(out, rep)
+	case "html":
+		err = report.WriteHTML(out, rep)
+	default:
+		err = report.WriteTable(out, rep, tableOptions(c.out))
+	}
+	if err != nil {
+		return err
+	}
+	return out.Flush()
+}
+
+func tableOptions(w io.Writer) report.TableOptions {
+	o := report.TableOptions{Width: 100, Color: useColor(w), Unicode: true}
+	if f, ok := w.(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+			o.Width = width
+		}
+	}
+	if l := os.Getenv("LC_ALL") + os.Getenv("LC_CTYPE") + os.Getenv("LANG"); l == "C" || l == "POSIX" {
+		o.Unicode = false
+	}
+	return o
+}
+
+func (r reportCommand) fromLedger(ctx context.Context) (*report.Report, error) {
+	var since int64
+	if r.Last != "" {
+		last, err := config.ParseDuration(r.Last)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("--last: %w; write it as 24h or 7d", err)}
+		}
+		since = time.Now().Add(-last).Unix()
+	}
+	l, err := sqlite.OpenReadOnly(ctx, r.Ledger, sqlite.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	return report.FromLedger(ctx, l, since, 0)
+}
+
+// One-shot bounds: high enough that nothing is folded in any log we heard of,
+// low enough that hostile names cannot fill the memory.
+const (
+	reportNames  = 200_000
+	reportSeries = 500_000
+)
+
+func (r reportCommand) fromFiles(ctx context.Context, c console) (*report.Report, error) {
+	location, err := time.LoadLocation(r.Timezone)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--timezone: %w", err)}
+	}
+	if _, err := dialect.New(r.From, location); err != nil {
+		return nil, usageError{err}
+	}
+	rules, err := classifier.New(classifier.Options{RuleFiles: r.Rules, ProviderFiles: r.Providers})
+	if err != nil {
+		return nil, usageError{err}
+	}
+	files, err := tail.OpenFiles(r.Files, tail.FilesOptions{})
+	if err != nil {
+		return nil, err
+	}
+	defer files.Close()
+	stopProgress := progress(files, c.err)
+	defer stopProgress()
+
+	counter := window.NewCounter(window.Config{
+		TrendSpan:     int64(trendStep / time.Second),
+		SenderDomains: window.NewNames(reportNames), RecipientDomains: window.NewNames(reportNames),
+		Hosts: window.NewNames(reportNames), Streams: window.NewNames(reportNames),
+		MaxSeries: reportSeries, Sample: rules.NewSession().Sample,
+	})
+	err = pipeline.Scan(ctx, files, pipeline.OneShot{
+		NewParser: func() dialect.Parser {
+			p, err := dialect.New(r.From, location)
+			if err != nil {
+				panic(err) // it could be made a moment ago
+			}
+			return p
+		},
+		NewClassifier: func() pipeline.Classifier { return rules.NewSession() },
+		Table:         correlate.New(correlate.Config{}),
+		Counter:       counter,
+		Workers:       min(runtime.GOMAXPROCS(0), 8),
+	})
+	stopProgress()
+	if err != nil {
+		return nil, err
+	}
+	b := report.NewBuilder(trendStep)
+	b.AddDelta(counter.Delta())
+	counter.Trend(b.AddTrend)
+	return b.Report(), nil
+}
+
+const trendStep = time.Hour
+
+// progress shows a bar while files are read, on a terminal only. The function
+// returned ends it, and may be called again.
+func progress(files *tail.Files, w io.Writer) (stop func()) {
+	if !isTerminal(w) {
+		return func() {}
+	}
+	_, total := files.Progress()
+	if total <= 0 {
+		total = -1 // standard input: unknown
+	}
+	bar := progressbar.NewOptions64(total,
+		progressbar.OptionSetWriter(w), progressbar.OptionShowBytes(true), progressbar.OptionSetWidth(30),
+		progressbar.OptionSetDescription("reading"), progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(true))
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-end:
+				_ = bar.Clear() // decoration
+				return
+			case <-tick.C:
+				done, _ := files.Progress()
+				_ = bar.Set64(done)
+			}
+		}
+	}()
+	var stopped bool
+	return func() {
+		if !stopped {
+			stopped = true
+			close(end)
+			<-ended
+		}
+	}
+}

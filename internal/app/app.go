@@ -1,0 +1,276 @@
+// Package app puts the daemon together from its configuration, runs it, and
+// changes or stops it on request. It is the only package that knows all
+// others.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/internal/config"
+	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/sqlite"
+	"github.com/bouncemeter/bouncemeter/pipeline"
+	"github.com/bouncemeter/bouncemeter/pipeline/window"
+	"github.com/bouncemeter/bouncemeter/sinks/deadletter"
+	"github.com/bouncemeter/bouncemeter/sinks/prometheus"
+)
+
+// Options is what an App works with.
+type Options struct {
+	Config config.Config
+	// Reload reads the configuration anew. Nil means it cannot be.
+	Reload func() (*config.Config, error)
+	Log    *slog.Logger
+	// Level is the level of Log, for a reload to change. May be nil.
+	Level   *slog.LevelVar
+	Version string
+}
+
+// App is a daemon: sources, ledger, sinks and the web server. Between Open and
+// Close it holds the ledger's lock.
+type App struct {
+	o       Options
+	log     *slog.Logger
+	ledger  *sqlite.Ledger
+	sink    *prometheus.Sink
+	dead    *deadletter.Sink // nil keeps no dead letters
+	rules   *ruleset
+	names   names
+	daemon  *pipeline.Daemon
+	inputs  []pipeline.Input
+	reloads reloads
+	http    net.Listener
+
+	cleanup []func() error // last in, first out
+}
+
+// names are the dimensions' admitted names, shared by all lanes.
+type names struct {
+	senderDomains, recipientDomains, hosts, streams *window.Names
+}
+
+// Open makes everything ready that can fail: the rules are read, the ledger is
+// locked and read, the port is bound. After an error nothing is left open.
+func Open(ctx context.Context, o Options) (_ *App, err error) {
+	a := &App{o: o, log: o.Log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Close())
+		}
+	}()
+	c := &o.Config
+	for _, w := range c.Warnings {
+		a.log.Warn(w.Error())
+	}
+	if a.rules, err = newRuleset(c); err != nil {
+		return nil, err
+	}
+	if err = a.openLedger(ctx); err != nil {
+		return nil, err
+	}
+	if c.DeadLetter.Enabled {
+		if err = a.openDeadLetters(); err != nil {
+			return nil, err
+		}
+	}
+	if err = a.restore(ctx); err != nil {
+		return nil, fmt.Errorf("restore the counts of %s: %w", c.Ledger.SQLite, err)
+	}
+	if a.inputs, err = inputs(c, a.log); err != nil {
+		return nil, err
+	}
+	a.daemon = pipeline.New(a.pipelineOptions())
+	a.reloads.success = time.Now()
+	if a.http, err = net.Listen("tcp", c.HTTP.Listen); err != nil {
+		return nil, fmt.Errorf("listen on http.listen %s: %w; is another bouncemeter running, or choose another port", c.HTTP.Listen, err)
+	}
+	a.cleanup = append(a.cleanup, func() error {
+		// The web server closes it, too.
+		if err := a.http.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	return a, nil
+}
+
+// Close releases what Open took, the last first.
+func (a *App) Close() error {
+	var errs []error
+	for i := len(a.cleanup) - 1; i >= 0; i-- {
+		errs = append(errs, a.cleanup[i]())
+	}
+	a.cleanup = nil
+	return errors.Join(errs...)
+}
+
+// Address is where the web server listens.
+func (a *App) Address() string { return a.http.Addr().String() }
+
+// Ledger is the open ledger, for those who show its counts.
+func (a *App) Ledger() *sqlite.Ledger { return a.ledger }
+
+func (a *App) openLedger(ctx context.Context) error {
+	l, err := sqlite.Open(ctx, a.o.Config.Ledger.SQLite, sqlite.Options{})
+	if err != nil {
+		return fmt.Errorf("open the ledger: %w", err)
+	}
+	a.ledger = l
+	a.cleanup = append(a.cleanup, l.Close)
+	return nil
+}
+
+func (a *App) openDeadLetters() error {
+	c := &a.o.Config
+	path := c.DeadLetter.Path
+	if path == "" {
+		path = filepath.Join(filepath.Dir(c.Ledger.SQLite), "dead-letter.jsonl")
+	}
+	d, err := deadletter.Open(deadletter.Config{Path: path, MaxBytes: int64(c.DeadLetter.MaxBytes), Privacy: privacy(c)}, a.log)
+	if err != nil {
+		return err
+	}
+	a.dead = d
+	a.cleanup = append(a.cleanup, d.Close)
+	return nil
+}
+
+func privacy(c *config.Config) event.Privacy {
+	p := event.Privacy{Key: []byte(c.Privacy.Key)}
+	switch c.Privacy.Addresses {
+	case "hash":
+		p.Addresses = event.HashLocal
+	case "keep":
+		p.Addresses = event.KeepAddresses
+	}
+	return p
+}
+
+// restore takes the counters and the admitted names from the ledger, before
+// anything is read or scraped.
+func (a *App) restore(ctx context.Context) error {
+	limits := &a.o.Config.Limits
+	a.names = names{
+		senderDomains:    window.NewNames(limits.SenderDomains),
+		recipientDomains: window.NewNames(limits.RecipientDomains),
+		hosts:            window.NewNames(limits.Hosts),
+		streams:          window.NewNames(limits.Streams),
+	}
+	for _, d := range []struct {
+		by    ledger.Dimension
+		names *window.Names
+		limit int
+	}{
+		{ledger.BySenderDomain, a.names.senderDomains, limits.SenderDomains},
+		{ledger.ByHost, a.names.hosts, limits.Hosts},
+		{ledger.ByStream, a.names.streams, limits.Streams},
+	} {
+		active, err := a.ledger.Names(ctx, d.by, d.limit)
+		if err != nil {
+			return err
+		}
+		for _, name := range active {
+			d.names.Restore(name)
+		}
+	}
+	a.sink = prometheus.New()
+	if err := a.ledger.Totals(ctx, func(t ledger.Total) error {
+		a.sink.RestoreCount(t.Outcome, t.Category, t.Provider, t.SenderDomain, t.Attempts, t.Firsts)
+		return nil
+	}); err != nil {
+		return err
+	}
+	delays, err := a.ledger.DelayTotals(ctx)
+	if err != nil {
+		return err
+	}
+	for _, d := range delays {
+		a.sink.RestoreDelay(d.Provider, d.Outcome, d.Buckets, d.Micros)
+	}
+	lanes, err := a.ledger.Lanes(ctx)
+	if err != nil {
+		return err
+	}
+	for _, l := range lanes {
+		a.sink.RestoreLines(l.Source, l.Lines)
+	}
+	return nil
+}
+
+func (a *App) pipelineOptions() pipeline.Options {
+	c := &a.o.Config
+	o := pipeline.Options{
+		Ledger:        a.ledger,
+		NewClassifier: a.rules.session,
+		Sinks:         []pipeline.Sink{a.sink},
+		Log:           a.log,
+		CommitEvery:   c.Limits.CommitEvery,
+		Retention: ledger.Retention{
+			Minutes: c.Ledger.Retention.Minutes, Hours: c.Ledger.Retention.Hours, Days: c.Ledger.Retention.Days,
+			Templates: c.Ledger.Retention.Templates, TemplatesPerCategory: c.Ledger.Retention.TemplatesPerCategory,
+			Domains: c.Ledger.Retention.Domains,
+		},
+		SenderDomains: a.names.senderDomains, RecipientDomains: a.names.recipientDomains,
+		Hosts: a.names.hosts, Streams: a.names.streams,
+		MaxSeries: c.Limits.Series, QueueIDs: c.Limits.QueueIDs, QueueLifetime: c.Limits.QueueLifetime,
+		CommitTook: a.sink.CommitTook, CommitFailed: a.sink.CommitFailed,
+	}
+	if a.dead != nil {
+		o.DeadLetters = a.dead
+	}
+	return o
+}
+
+// Run reads until ctx is done, commits what was read and returns nil; or until
+// every source is used up, when the web server goes on until ctx is done.
+func (a *App) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.daemon.Run(ctx, a.inputs) })
+	g.Go(func() error { return a.serve(ctx) })
+	g.Go(func() error { watchdog(ctx, a.log); return nil })
+	a.log.Info("started", "version", a.o.Version, "sources", len(a.inputs), "ledger", a.o.Config.Ledger.SQLite, "http", "http://"+a.Address())
+	notify(a.log, daemon.SdNotifyReady)
+	err := g.Wait()
+	notify(a.log, daemon.SdNotifyStopping)
+	if errors.Is(err, http.ErrServerClosed) {
+		err = nil
+	}
+	a.log.Info("stopped", "err", err)
+	return err
+}
+
+// notify tells systemd, if it started us (sd_notify(3)).
+func notify(log *slog.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Warn("notify systemd", "state", state, "err", err)
+	}
+}
+
+// watchdog tells systemd that we are alive, twice as often as it asks for.
+func watchdog(ctx context.Context, log *slog.Logger) {
+	every, err := daemon.SdWatchdogEnabled(false)
+	if err != nil || every == 0 {
+		return
+	}
+	tick := time.NewTicker(every / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			notify(log, daemon.SdNotifyWatchdog)
+		}
+	}
+}

@@ -1,0 +1,87 @@
+package app
+
+import (
+	"fmt"
+	"log/slog"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
+)
+
+// reloads remembers how the last reload went.
+type reloads struct {
+	mu      sync.Mutex
+	failed  bool
+	success time.Time // of the configuration in force
+}
+
+// Reload puts a new configuration into force: the rules and the log level. All
+// of the new configuration is checked first; if anything is wrong with it, or
+// it changes what takes a restart, the old one stays whole and the error says
+// why.
+func (a *App) Reload() (err error) {
+	r := &a.reloads
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if a.o.Reload == nil {
+		return fmt.Errorf("reload: this configuration did not come from a file")
+	}
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+	notify(a.log, daemon.SdNotifyReloading+"\nMONOTONIC_USEC="+fmt.Sprint(now.Nano()/1000))
+	defer notify(a.log, daemon.SdNotifyReady)
+	defer func() {
+		r.failed = err != nil
+		if err != nil {
+			a.log.Error("reload failed; the old configuration stays", "err", err)
+			return
+		}
+		r.success = time.Now()
+		a.log.Info("reloaded")
+	}()
+	c, err := a.o.Reload()
+	if err != nil {
+		return err
+	}
+	old := &a.o.Config
+	var fixed []string
+	for _, part := range []struct {
+		name     string
+		old, new any
+	}{
+		{"sources", old.Sources, c.Sources}, {"ledger", old.Ledger, c.Ledger}, {"limits", old.Limits, c.Limits},
+		{"privacy", old.Privacy, c.Privacy}, {"dead_letter", old.DeadLetter, c.DeadLetter}, {"http", old.HTTP, c.HTTP},
+		{"log.format", old.Log.Format, c.Log.Format},
+	} {
+		if !reflect.DeepEqual(part.old, part.new) {
+			fixed = append(fixed, part.name)
+		}
+	}
+	if len(fixed) > 0 {
+		return fmt.Errorf("reload: %s changed, which takes a restart", strings.Join(fixed, ", "))
+	}
+	rules, err := compileRules(c)
+	if err != nil {
+		return err
+	}
+	// From here on nothing fails.
+	a.rules.current.Store(rules)
+	if a.o.Level != nil {
+		a.o.Level.Set(Level(c.Log.Level))
+	}
+	old.Rules, old.Log = c.Rules, c.Log
+	return nil
+}
+
+// Level returns the slog level of a configured name.
+func Level(name string) slog.Level {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(name)); err != nil {
+		return slog.LevelInfo
+	}
+	return l
+}

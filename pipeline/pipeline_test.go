@@ -1,0 +1,434 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/pipeline/correlate"
+	"github.com/bouncemeter/bouncemeter/pipeline/window"
+	"github.com/bouncemeter/bouncemeter/sources/dialect"
+)
+
+// toy is a dialect of the tests: "QUEUEID from DOMAIN", "QUEUEID OUTCOME
+// RECIPIENT-DOMAIN", "QUEUEID removed"; the line's number is its time.
+type toy struct{}
+
+func (toy) Reference(time.Time) {}
+
+func (toy) Parse(line []byte, dst []event.Event) ([]event.Event, error) {
+	f := bytes.Fields(line)
+	if len(f) == 0 {
+		return dst, nil
+	}
+	if len(f) < 3 {
+		return dst, fmt.Errorf("%w: %q", dialect.ErrMalformed, line)
+	}
+	second, err := strconv.ParseInt(string(f[0]), 10, 64)
+	if err != nil {
+		return dst, fmt.Errorf("%w: %w", dialect.ErrMalformed, err)
+	}
+	e := event.Event{Time: second * 1e6, Delay: -1, Host: []byte("mx1"), QueueID: f[1]}
+	switch string(f[2]) {
+	case "from":
+		e.Kind, e.SenderKnown, e.Sender = event.Arrival, true, append([]byte("a@"), f[3]...)
+	case "removed":
+		e.Kind = event.Removal
+	default:
+		o, ok := event.OutcomeByName(string(f[2]))
+		if !ok {
+			return dst, fmt.Errorf("%w: outcome %q", dialect.ErrMalformed, f[2])
+		}
+		e.Kind, e.Outcome, e.Recipient = event.Attempt, o, append([]byte("x@"), f[3]...)
+	}
+	return append(dst, e), nil
+}
+
+type toyClassifier struct{}
+
+func (toyClassifier) Classify(e *event.Event) {
+	e.Provider = "other"
+	if e.Outcome.Failure() {
+		e.Verdict = event.Verdict{Category: event.UserUnknown, Template: 1}
+	}
+}
+
+func (toyClassifier) Sample(e *event.Event, dst []byte) []byte { return append(dst, "no such user"...) }
+
+// memoryLane serves lines from memory, a few a batch.
+type memoryLane struct {
+	lines []string
+	batch int
+	idle  bool // waits for ever at the end, as a live log does
+	next  int
+}
+
+func (l *memoryLane) Name() string { return "memory" }
+
+func (l *memoryLane) Open(_ context.Context, from event.Position) error {
+	l.next = int(from.Offset)
+	return nil
+}
+
+func (l *memoryLane) Read(ctx context.Context, b *event.Batch) error {
+	b.Reset()
+	b.Next = event.Position{Segment: "memory", Offset: int64(l.next)}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if l.next >= len(l.lines) {
+		if !l.idle {
+			return io.EOF
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+			return nil
+		}
+	}
+	b.Reference = time.Unix(1e9, 0)
+	for range l.batch {
+		if l.next == len(l.lines) {
+			break
+		}
+		b.Lines = append(b.Lines, event.Line{Text: []byte(l.lines[l.next]), Offset: int64(l.next)})
+		l.next++
+	}
+	b.Next.Offset = int64(l.next)
+	return nil
+}
+
+func (l *memoryLane) Committed(event.Position) {}
+func (l *memoryLane) Close() error             { return nil }
+
+type memorySource struct{ lane Lane }
+
+func (s memorySource) Run(ctx context.Context, work func(context.Context, Lane) error) error {
+	return work(ctx, s.lane)
+}
+
+// memoryLedger keeps everything in maps and fails when told to.
+type memoryLedger struct {
+	mu       sync.Mutex
+	position event.Position
+	counts   map[string]int64
+	entries  map[uint64][]byte
+	lines    window.Lines
+	commits  int
+	fail     func(commit int) (before, after error) // nil never fails
+}
+
+func newMemoryLedger() *memoryLedger {
+	return &memoryLedger{counts: map[string]int64{}, entries: map[uint64][]byte{}}
+}
+
+func (l *memoryLedger) Lane(context.Context, string, string) (ledger.Lane, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return ledger.Lane{ID: 1, Position: l.position}, nil
+}
+
+func (l *memoryLedger) Entries(_ context.Context, _ ledger.LaneID, yield func(ledger.Entry) error) error {
+	for k, v := range l.entries {
+		if err := yield(ledger.Entry{Key: k, Value: v}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *memoryLedger) Commit(_ context.Context, c *ledger.Commit) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.commits++
+	var before, after error
+	if l.fail != nil {
+		before, after = l.fail(l.commits)
+	}
+	if before != nil {
+		return before
+	}
+	if l.position != c.Expected {
+		if l.position == c.Position {
+			return nil
+		}
+		return ledger.ErrConflict
+	}
+	l.position = c.Position
+	addCounts(l.counts, c.Delta)
+	l.lines.Add(c.Delta.Lines)
+	for _, e := range c.Upserts {
+		l.entries[e.Key] = bytes.Clone(e.Value)
+	}
+	for _, k := range c.Deletes {
+		delete(l.entries, k)
+	}
+	return after
+}
+
+func (l *memoryLedger) Query(context.Context, ledger.Query) ([]ledger.Row, error) { return nil, nil }
+func (l *memoryLedger) Rollup(context.Context, ledger.Retention, time.Time) error { return nil }
+func (l *memoryLedger) Close() error                                              { return nil }
+
+func addCounts(to map[string]int64, d *window.Delta) {
+	for _, c := range d.Counts {
+		key := fmt.Sprint(c.Start, c.Series.Outcome, c.Series.Category, c.Series.SenderDomain)
+		to[key] += c.Attempts
+		to[key+" firsts"] += c.Firsts
+	}
+	for _, c := range d.Domains {
+		to[fmt.Sprint(c.Start, c.Domain, c.Outcome)] += c.Attempts
+	}
+}
+
+// someLines draws a log with messages that overlap.
+func someLines(t *rapid.T) []string {
+	var lines []string
+	for i := range rapid.IntRange(0, 120).Draw(t, "lines") {
+		id := rapid.SampledFrom([]string{"A1", "B2", "C3"}).Draw(t, "id")
+		lines = append(lines, fmt.Sprintf("%d %s %s", i*7, id, rapid.SampledFrom([]string{
+			"from shop.example", "from news.example", "removed x", "delivered one.example", "deferred one.example",
+			"deferred two.example", "bounced two.example", "garbage x",
+		}).Draw(t, "line")))
+	}
+	return lines
+}
+
+func names() (a, b, c, d *window.Names) {
+	return window.NewNames(100), window.NewNames(100), window.NewNames(100), window.NewNames(100)
+}
+
+func oneShot(workers int) (OneShot, *window.Counter) {
+	a, b, c, d := names()
+	counter := window.NewCounter(window.Config{Span: 60, CoarseSpan: 3600, SenderDomains: a, RecipientDomains: b, Hosts: c, Streams: d, Sample: toyClassifier{}.Sample})
+	return OneShot{
+		NewParser:     func() dialect.Parser { return toy{} },
+		NewClassifier: func() Classifier { return toyClassifier{} },
+		Table:         correlate.New(correlate.Config{}),
+		Counter:       counter,
+		Workers:       workers,
+	}, counter
+}
+
+func scanned(t interface{ Fatal(...any) }, lines []string, batch, workers int) *window.Delta {
+	o, counter := oneShot(workers)
+	if err := Scan(context.Background(), &memoryLane{lines: lines, batch: batch}, o); err != nil {
+		t.Fatal(err)
+	}
+	return counter.Delta()
+}
+
+func daemon(l Ledger) *Daemon {
+	a, b, c, d := names()
+	return New(Options{
+		Ledger: l, NewClassifier: func() Classifier { return toyClassifier{} },
+		Log: slog.New(slog.DiscardHandler), CommitEvery: time.Second,
+		SenderDomains: a, RecipientDomains: b, Hosts: c, Streams: d,
+	})
+}
+
+func input(l Lane) Input {
+	return Input{Name: "toy", Source: memorySource{l}, NewParser: func() dialect.Parser { return toy{} }}
+}
+
+// Any number of workers and any size of batches gives the same counts.
+func TestScanDoesNotDependOnTheWorkers(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		lines := someLines(t)
+		want := scanned(t, lines, 1000, 1)
+		got := scanned(t, lines, rapid.IntRange(1, 10).Draw(t, "batch"), rapid.IntRange(1, 4).Draw(t, "workers"))
+		a, b := map[string]int64{}, map[string]int64{}
+		addCounts(a, want)
+		addCounts(b, got)
+		if diff := cmp.Diff(a, b); diff != "" {
+			t.Fatalf("(-one +many)\n%s", diff)
+		}
+		if want.Lines != got.Lines {
+			t.Fatalf("lines: %+v, then %+v", want.Lines, got.Lines)
+		}
+	})
+}
+
+func TestScanReportsTheLanesError(t *testing.T) {
+	for _, workers := range []int{1, 3} {
+		o, _ := oneShot(workers)
+		broken := errors.New("disk on fire")
+		if err := Scan(context.Background(), &failingLane{memoryLane{lines: []string{"1 A from x"}, batch: 1}, broken}, o); !errors.Is(err, broken) {
+			t.Errorf("%d workers: %v", workers, err)
+		}
+	}
+}
+
+type failingLane struct {
+	memoryLane
+	err error
+}
+
+func (l *failingLane) Read(ctx context.Context, b *event.Batch) error {
+	if err := l.memoryLane.Read(ctx, b); !errors.Is(err, io.EOF) {
+		return err
+	}
+	return l.err
+}
+
+// The daemon, stopped and started at any moments, with a ledger that fails
+// before or after it has taken a commit, counts what a one-shot scan counts.
+func TestDaemonCountsExactly(t *testing.T) {
+	test := t
+	rapid.Check(t, func(t *rapid.T) {
+		lines := someLines(t)
+		failures := rapid.SliceOfN(rapid.IntRange(0, 5), 0, 20).Draw(t, "failures")
+		stops := rapid.SliceOfN(rapid.IntRange(0, 60), 0, 4).Draw(t, "stops")
+		batch := rapid.IntRange(1, 5).Draw(t, "batch")
+
+		l := newMemoryLedger()
+		l.fail = func(n int) (before, after error) {
+			if n > len(failures) {
+				return nil, nil
+			}
+			switch failures[n-1] {
+			case 0:
+				return errors.New("disk full"), nil
+			case 1:
+				return nil, errors.New("connection lost after the commit")
+			}
+			return nil, nil
+		}
+		for _, seconds := range append(stops, 1000) {
+			// A process of its own: nothing but the ledger is kept.
+			run(test, daemon(l), &slowLane{memoryLane{lines: lines, batch: batch, idle: true}}, time.Duration(seconds)*time.Second)
+		}
+		want := map[string]int64{}
+		delta := scanned(t, lines, 1000, 1)
+		addCounts(want, delta)
+		if diff := cmp.Diff(want, l.counts); diff != "" {
+			t.Fatalf("(-want +got)\n%s", diff)
+		}
+		if delta.Lines != l.lines {
+			t.Fatalf("lines: want %+v, got %+v", delta.Lines, l.lines)
+		}
+	})
+}
+
+// slowLane takes its time, so that commits fall between batches.
+type slowLane struct{ memoryLane }
+
+func (l *slowLane) Read(ctx context.Context, b *event.Batch) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(700 * time.Millisecond):
+	}
+	return l.memoryLane.Read(ctx, b)
+}
+
+// run lets a daemon read lane for a while of virtual time.
+func run(t *testing.T, d *Daemon, lane Lane, span time.Duration) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), span)
+		defer cancel()
+		if err := d.Run(ctx, []Input{input(lane)}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestConflictStartsOverFromTheLedger(t *testing.T) {
+	lines := []string{"1 A from shop.example", "2 A delivered one.example", "3 A delivered two.example", "4 A removed x"}
+	l := newMemoryLedger()
+	l.fail = func(n int) (error, error) {
+		if n == 1 {
+			return ledger.ErrConflict, nil
+		}
+		return nil, nil
+	}
+	run(t, daemon(l), &memoryLane{lines: lines, batch: 2, idle: true}, time.Minute)
+	want := map[string]int64{}
+	addCounts(want, scanned(t, lines, 1000, 1))
+	if diff := cmp.Diff(want, l.counts); diff != "" || l.lines.Read != 4 {
+		t.Errorf("%d lines, (-want +got)\n%s", l.lines.Read, diff)
+	}
+}
+
+func TestACorruptLedgerEndsTheRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newMemoryLedger()
+		l.fail = func(int) (error, error) { return fmt.Errorf("page 7: %w", ledger.ErrCorrupt), nil }
+		err := daemon(l).Run(t.Context(), []Input{input(&memoryLane{lines: []string{"1 A from x"}, batch: 1, idle: true})})
+		if !errors.Is(err, ledger.ErrCorrupt) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+func TestAFailingLedgerIsSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newMemoryLedger()
+		broken := true
+		l.fail = func(int) (error, error) {
+			if broken {
+				return errors.New("disk full"), nil
+			}
+			return nil, nil
+		}
+		d := daemon(l)
+		lane := &memoryLane{lines: []string{"1 A from x", "2 A delivered y"}, batch: 1, idle: true}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- d.Run(ctx, []Input{input(lane)}) }()
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if s := d.Status(); len(s) != 1 || s[0].Err == nil {
+			t.Errorf("status %+v while the disk is full", s)
+		}
+		if n := lane.next; n > 2 {
+			t.Errorf("it read on to %d", n)
+		}
+		l.mu.Lock()
+		broken = false
+		l.mu.Unlock()
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if s := d.Status(); s[0].Err != nil || s[0].Position.Offset != 2 {
+			t.Errorf("status %+v after the disk has room", s)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if l.lines.Read != 2 {
+			t.Errorf("%d lines", l.lines.Read)
+		}
+	})
+}
+
+// A ledger that hangs does not keep the daemon from stopping.
+func TestStopWithAFailingLedger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newMemoryLedger()
+		l.fail = func(int) (error, error) { return errors.New("disk full"), nil }
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		started := time.Now()
+		if err := daemon(l).Run(ctx, []Input{input(&memoryLane{lines: []string{"1 A from x"}, batch: 1, idle: true})}); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(started); took > 10*time.Second {
+			t.Errorf("stopping took %v", took-3*time.Second)
+		}
+	})
+}
