@@ -103,6 +103,37 @@ type Row struct {
 	Attempts, Firsts int64
 }
 
+// Total is the sum of all counts, of whatever age, that share these names.
+type Total struct {
+	Outcome, Category, Provider, SenderDomain string
+	Attempts, Firsts                          int64
+}
+
+// DelayTotal is the sum of all delays, of whatever age, of one provider and
+// outcome.
+type DelayTotal struct {
+	Provider, Outcome string
+	Buckets           [len(window.DelayBounds) + 1]int64 // not cumulative
+	Micros            int64                              // sum of delays
+}
+
+// DomainTotal is what happened at one recipient domain in the time asked for.
+type DomainTotal struct {
+	Domain, Outcome, Category string
+	Attempts                  int64
+}
+
+// Template is one wording of a failure; see window.TemplateCount.
+type Template struct {
+	Hash                           uint64
+	Category, Provider, Rule, Text string
+	Attempts                       int64
+	First, Last                    int64 // event times in Unix seconds
+}
+
+// TemplateFilter says which templates are wanted; an empty field takes all.
+type TemplateFilter struct{ Category, Provider string }
+
 // Retention says how long counts are kept at which grain. What leaves the last
 // grain is summed per series into one row without a time, so totals never
 // shrink.

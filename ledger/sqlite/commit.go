@@ -1,0 +1,325 @@
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/pipeline/window"
+)
+
+// Commit applies c whole or not at all. An error that wraps ledger.ErrConflict
+// is final; after any other the caller may call again with the same commit,
+// also if the first had been applied unseen: then the second is recognised by
+// its position and reported as done. The entries in c may be put in another
+// order. A commit that counts without moving the
+// position could not be recognised, so it is refused.
+func (l *Ledger) Commit(ctx context.Context, c *ledger.Commit) error {
+	d := c.Delta
+	if d == nil {
+		d = new(window.Delta)
+	}
+	if c.Position == c.Expected && (len(d.Counts)+len(d.Domains)+len(d.Delays)+len(d.Templates) > 0 || d.Lines != window.Lines{}) {
+		return fmt.Errorf("ledger %s: commit: lane %d counts without moving its position, so a repeat would count twice", l.path, c.Lane)
+	}
+	return l.write(ctx, "commit", func(w *conn) (err error) {
+		defer func() {
+			if err != nil {
+				l.forgetIDs() // those of rows that are rolled back
+			}
+		}()
+		applied, err := moveLane(w, c, d)
+		if err != nil || applied {
+			return err
+		}
+		if err := l.addCounts(w, int64(c.Lane), d.Counts); err != nil {
+			return err
+		}
+		if err := l.addDomains(w, d.Domains); err != nil {
+			return err
+		}
+		if err := addDelays(w, d.Delays); err != nil {
+			return err
+		}
+		if err := addTemplates(w, d.Templates); err != nil {
+			return err
+		}
+		return changeEntries(w, int64(c.Lane), c.Upserts, c.Deletes)
+	})
+}
+
+// moveLane is the compare-and-set that everything hangs on. It reports whether
+// the commit had been applied before.
+func moveLane(w *conn, c *ledger.Commit, d *window.Delta) (applied bool, err error) {
+	n := &d.Lines
+	changed, err := w.exec(`UPDATE lanes SET segment = ?, position = ?,
+		read = read + ?, malformed = malformed + ?, truncated = truncated + ?, probes = probes + ?, rejected = rejected + ?,
+		lost = lost + ?, unmatched = unmatched + ?, evicted = evicted + ?, folded = folded + ?, future = future + ?,
+		first = iif(?13 = 0 OR first != 0 AND first <= ?13, first, ?13), last = max(last, ?14), updated = ?
+		WHERE id = ? AND segment = ? AND position = ?`,
+		c.Position.Segment, c.Position.Offset,
+		n.Read, n.Malformed, n.Truncated, n.Probes, n.Rejected, n.Lost, n.Unmatched, n.Evicted, n.Folded, n.Future,
+		d.First, d.Last, c.Now.Unix(), int64(c.Lane), c.Expected.Segment, c.Expected.Offset)
+	if err != nil || changed == 1 {
+		return false, err
+	}
+	var at *event.Position
+	if err := w.query(context.Background(), "SELECT segment, position FROM lanes WHERE id = ?", func(row []value) error {
+		segment, _ := row[0].(string)
+		offset, _ := row[1].(int64)
+		at = &event.Position{Segment: segment, Offset: offset}
+		return nil
+	}, int64(c.Lane)); err != nil {
+		return false, err
+	}
+	switch {
+	case at == nil:
+		return false, fmt.Errorf("%w: there is no lane %d", ledger.ErrConflict, c.Lane)
+	case *at == c.Position:
+		return true, nil
+	}
+	return false, fmt.Errorf("%w: lane %d is at %q:%d, expected %q:%d",
+		ledger.ErrConflict, c.Lane, at.Segment, at.Offset, c.Expected.Segment, c.Expected.Offset)
+}
+
+// countRow is a count on its way to a table.
+type countRow struct {
+	start, series    int64
+	attempts, firsts int64
+}
+
+// A grain is one of the tables of counts.
+type grain struct {
+	span int64 // seconds of a row; 0: one row without a time
+	add  *bulk
+}
+
+var (
+	minutes = newGrain("count_minutes", 60)
+	hours   = newGrain("count_hours", 3600)
+	days    = newGrain("count_days", 86400)
+	totals  = newGrain("count_totals", 0)
+)
+
+const addCount = "ON CONFLICT DO UPDATE SET attempts = attempts + excluded.attempts, firsts = firsts + excluded.firsts"
+
+func newGrain(table string, span int64) *grain {
+	return &grain{span, newBulk("INSERT INTO "+table+" (start, lane, series, attempts, firsts)", 5, addCount)}
+}
+
+// floor returns the start of the row that has time t.
+func (g *grain) floor(t int64) int64 {
+	if g.span == 0 {
+		return 0
+	}
+	return floor(t, g.span)
+}
+
+// floor rounds t down to a multiple of span, also before 1970.
+func floor(t, span int64) int64 {
+	if r := t % span; r < 0 {
+		return t - r - span
+	} else {
+		return t - r
+	}
+}
+
+// addCounts adds the counts to every grain that is to have them.
+func (l *Ledger) addCounts(w *conn, lane int64, counts []window.Count) error {
+	if len(counts) == 0 {
+		return nil
+	}
+	m, err := readMarks(w)
+	if err != nil {
+		return err
+	}
+	rows := l.rows[:0]
+	for i := range counts {
+		id, err := l.series.id(w, counts[i].Series)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, countRow{minutes.floor(counts[i].Start), id, counts[i].Attempts, counts[i].Firsts})
+	}
+	// In the order of the tables, so that neighbours meet the same page.
+	slices.SortFunc(rows, func(a, b countRow) int {
+		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.series, b.series))
+	})
+	// Times ascend, so each grain takes one run of the rows.
+	before := func(t int64) int {
+		n, _ := slices.BinarySearchFunc(rows, t, func(r countRow, t int64) int { return cmp.Compare(r.start, t) })
+		return n
+	}
+	for _, part := range []struct {
+		*grain
+		from, to int
+	}{
+		{minutes, before(m.minutesFrom), len(rows)},
+		{hours, before(m.hoursFrom), before(m.minutesSummed)},
+		{days, before(m.daysFrom), before(m.hoursSummed)},
+		{totals, 0, before(m.daysFrom)},
+	} {
+		take := rows[part.from:max(part.from, part.to)]
+		if err := w.insert(part.add, len(take), func(i int, row []driver.NamedValue) {
+			r := &take[i]
+			row[0].Value, row[1].Value, row[2].Value = part.floor(r.start), lane, r.series
+			row[3].Value, row[4].Value = r.attempts, r.firsts
+		}); err != nil {
+			return err
+		}
+	}
+	if cap(rows) <= 1<<17 { // 4 MiB
+		l.rows = rows
+	}
+	return nil
+}
+
+// seriesIDs remembers the rows of series.
+type seriesIDs struct{ ids map[*window.Series]int64 }
+
+// maxSeriesIDs bounds the memory for ids, 16 bytes or so for each: they are
+// looked up again once all have been forgotten.
+const maxSeriesIDs = 1 << 18
+
+func newSeriesIDs() *seriesIDs { return &seriesIDs{make(map[*window.Series]int64)} }
+
+// id returns the row of s, which is made if there is none.
+func (ids *seriesIDs) id(w *conn, s *window.Series) (int64, error) {
+	if id, ok := ids.ids[s]; ok {
+		return id, nil
+	}
+	names := []value{s.SenderDomain, s.Provider, s.Category.String(), s.Outcome.String(), s.Secondary.String(), s.Host, s.Stream}
+	id, err := w.integer(`SELECT id FROM series WHERE sender_domain = ? AND provider = ? AND category = ? AND outcome = ?
+		AND secondary = ? AND host = ? AND stream = ?`, 0, names...)
+	if err == nil && id == 0 {
+		id, err = w.integer(`INSERT INTO series (sender_domain, provider, category, outcome, secondary, host, stream)
+			VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id`, 0, names...)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if len(ids.ids) >= maxSeriesIDs {
+		clear(ids.ids)
+	}
+	ids.ids[s] = id
+	return id, nil
+}
+
+// forgetIDs forgets all ids, as some may be of rows that were rolled back.
+func (l *Ledger) forgetIDs() {
+	clear(l.series.ids)
+	clear(l.kinds)
+}
+
+// kind is a row of the table kinds.
+type kind struct {
+	outcome  event.Outcome
+	category event.Category
+}
+
+func (l *Ledger) kindID(w *conn, k kind) (int64, error) {
+	if id, ok := l.kinds[k]; ok {
+		return id, nil
+	}
+	outcome, category := k.outcome.String(), k.category.String()
+	id, err := w.integer("SELECT id FROM kinds WHERE outcome = ? AND category = ?", 0, outcome, category)
+	if err == nil && id == 0 {
+		id, err = w.integer("INSERT INTO kinds (outcome, category) VALUES (?, ?) RETURNING id", 0, outcome, category)
+	}
+	if err != nil {
+		return 0, err
+	}
+	l.kinds[k] = id
+	return id, nil
+}
+
+var insertDomains = newBulk("INSERT INTO domain_hours (start, domain, kind, attempts)", 4,
+	"ON CONFLICT DO UPDATE SET attempts = attempts + excluded.attempts")
+
+func (l *Ledger) addDomains(w *conn, domains []window.DomainCount) error {
+	order := make([]int32, len(domains))
+	for i := range domains {
+		order[i] = int32(i)
+		if _, err := l.kindID(w, kind{domains[i].Outcome, domains[i].Category}); err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(order, func(i, j int32) int {
+		a, b := &domains[i], &domains[j]
+		return cmp.Or(cmp.Compare(a.Start, b.Start), strings.Compare(a.Domain, b.Domain))
+	})
+	return w.insert(insertDomains, len(order), func(i int, row []driver.NamedValue) {
+		d := &domains[order[i]]
+		row[0].Value, row[1].Value = hours.floor(d.Start), d.Domain
+		row[2].Value, row[3].Value = l.kinds[kind{d.Outcome, d.Category}], d.Attempts
+	})
+}
+
+// delayColumns are the columns of the delay tables that hold
+// window.DelayCount.Buckets, in order, and the sum.
+const delayColumns = "s1, s2_5, s5, s10, s30, m1, m5, m15, h1, h4, h12, d1, d2, d5, over, micros"
+
+// A change of the buckets needs a migration.
+var _ = [1]struct{}{}[len(window.DelayBounds)-14]
+
+var (
+	addDelay     = "ON CONFLICT DO UPDATE SET " + eachDelayColumn(func(c string) string { return c + " = " + c + " + excluded." + c })
+	insertDelays = newBulk("INSERT INTO delay_hours (start, provider, outcome, "+delayColumns+")", 3+len(window.DelayBounds)+2, addDelay)
+)
+
+func eachDelayColumn(f func(column string) string) string {
+	columns := strings.Split(delayColumns, ", ")
+	for i, c := range columns {
+		columns[i] = f(c)
+	}
+	return strings.Join(columns, ", ")
+}
+
+func addDelays(w *conn, delays []window.DelayCount) error {
+	return w.insert(insertDelays, len(delays), func(i int, row []driver.NamedValue) {
+		d := &delays[i]
+		row[0].Value, row[1].Value, row[2].Value = hours.floor(d.Start), d.Provider, d.Outcome.String()
+		for b, n := range d.Buckets {
+			row[3+b].Value = n
+		}
+		row[3+len(d.Buckets)].Value = d.Micros
+	})
+}
+
+var insertTemplates = newBulk("INSERT INTO templates (category, provider, hash, rule, text, attempts, first, last)", 8,
+	`ON CONFLICT DO UPDATE SET rule = excluded.rule, attempts = attempts + excluded.attempts,
+	 first = min(first, excluded.first), last = max(last, excluded.last)`)
+
+func addTemplates(w *conn, templates []window.TemplateCount) error {
+	return w.insert(insertTemplates, len(templates), func(i int, row []driver.NamedValue) {
+		t := &templates[i]
+		row[0].Value, row[1].Value, row[2].Value = t.Category.String(), t.Provider, int64(t.Hash)
+		row[3].Value, row[4].Value, row[5].Value = t.Rule, t.Text, t.Attempts
+		row[6].Value, row[7].Value = t.First, t.Last
+	})
+}
+
+var insertEntries = newBulk("INSERT INTO entries (lane, key, value)", 3, "ON CONFLICT DO UPDATE SET value = excluded.value")
+
+func changeEntries(w *conn, lane int64, upserts []ledger.Entry, deletes []uint64) error {
+	// Keys are hashes: in order they meet each page once.
+	slices.Sort(deletes)
+	for _, key := range deletes {
+		if _, err := w.exec("DELETE FROM entries WHERE lane = ? AND key = ?", lane, int64(key)); err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(upserts, func(a, b ledger.Entry) int { return cmp.Compare(int64(a.Key), int64(b.Key)) })
+	return w.insert(insertEntries, len(upserts), func(i int, row []driver.NamedValue) {
+		v := upserts[i].Value
+		if v == nil {
+			v = []byte{} // nil would be NULL
+		}
+		row[0].Value, row[1].Value, row[2].Value = lane, int64(upserts[i].Key), v
+	})
+}

@@ -1,0 +1,295 @@
+package sqlite
+
+import (
+	"context"
+	"time"
+
+	"github.com/bouncemeter/bouncemeter/ledger"
+)
+
+// marks says how far each grain reaches; the table marks explains them. They
+// never go back, and
+//
+//	daysFrom <= hoursFrom <= hoursSummed <= minutesSummed, hoursFrom <= minutesFrom <= minutesSummed.
+type marks struct {
+	minutesFrom, minutesSummed int64
+	hoursFrom, hoursSummed     int64
+	daysFrom                   int64
+}
+
+// readMarks reads them in the transaction that depends on them.
+func readMarks(c *conn) (m marks, err error) {
+	err = c.query(context.Background(), "SELECT name, at FROM marks", func(row []value) error {
+		at, _ := row[1].(int64)
+		switch row[0] {
+		case "minutes_from":
+			m.minutesFrom = at
+		case "minutes_summed":
+			m.minutesSummed = at
+		case "hours_from":
+			m.hoursFrom = at
+		case "hours_summed":
+			m.hoursSummed = at
+		case "days_from":
+			m.daysFrom = at
+		}
+		return nil
+	})
+	return m, err
+}
+
+func setMark(w *conn, name string, at int64) error {
+	_, err := w.exec("UPDATE marks SET at = ?1 WHERE name = ?2 AND at < ?1", at, name)
+	return err
+}
+
+// chunkRows is about how many rows one transaction of a roll-up reads or
+// deletes: few enough that commits of lanes wait a tenth of a second at most.
+const chunkRows = 20_000
+
+// Rollup applies r as of now: it adds up the hours and days that are over,
+// deletes what is older than its retention and gives space back. It works in
+// many short transactions, each complete in itself, so it may end anywhere and
+// be repeated at any time. A grain is kept at least as long as the finer one;
+// what has been rolled up stays so, whatever the next call asks for.
+func (l *Ledger) Rollup(ctx context.Context, r ledger.Retention, now time.Time) error {
+	r.Hours = max(r.Hours, r.Minutes)
+	r.Days = max(r.Days, r.Hours)
+	ago := func(d time.Duration, span int64) int64 { return floor(now.Add(-max(d, 0)).Unix(), span) }
+	hour, day := ago(0, 3600), ago(0, 86400)
+	for _, step := range []struct {
+		doing string
+		// once does one transaction's worth of it, if there is any left.
+		once func(w *conn) (more bool, err error)
+	}{
+		{"sum minutes up to hours", func(w *conn) (bool, error) { return sumMinutes.once(w, hour) }},
+		{"sum hours up to days", func(w *conn) (bool, error) { return sumHours.once(w, day) }},
+		{"set what is kept", func(w *conn) (bool, error) {
+			m, err := readMarks(w)
+			if err == nil {
+				err = setMark(w, "minutes_from", min(ago(r.Minutes, 3600), m.minutesSummed))
+			}
+			if err == nil {
+				err = setMark(w, "hours_from", min(ago(r.Hours, 86400), m.hoursSummed))
+			}
+			return false, err
+		}},
+		{"delete old minutes", func(w *conn) (bool, error) { return deleteChunk(w, "count_minutes", "minutes_from") }},
+		{"delete old hours", func(w *conn) (bool, error) { return deleteChunk(w, "count_hours", "hours_from") }},
+		{"sum days up", func(w *conn) (bool, error) {
+			m, err := readMarks(w)
+			if err != nil {
+				return false, err
+			}
+			return sumDays.once(w, min(ago(r.Days, 86400), m.hoursFrom))
+		}},
+		{"sum recipient domains up", func(w *conn) (bool, error) { return moveDomains(w, ago(r.Minutes, 86400)) }},
+		{"delete old recipient domains", func(w *conn) (bool, error) { return deleteDomains(w, ago(r.Domains, 86400)) }},
+		{"sum delays up", func(w *conn) (bool, error) {
+			return false, moveDelays(w, ago(r.Hours, 86400), ago(r.Days, 86400))
+		}},
+		{"delete old templates", func(w *conn) (bool, error) {
+			return false, deleteTemplates(w, ago(r.Templates, 1), ago(24*time.Hour, 1), r.TemplatesPerCategory)
+		}},
+		{"give space back", giveBack},
+	} {
+		for more := true; more; {
+			if err := l.write(ctx, "roll up: "+step.doing, func(w *conn) (err error) {
+				more, err = step.once(w)
+				return err
+			}); err != nil {
+				return err
+			}
+		}
+	}
+	return l.checkpoint(ctx)
+}
+
+// A sum adds the rows of a finer table up into a coarser one and moves the
+// mark that says how far it has come.
+type sum struct {
+	mark      string
+	next, cut string // queries: first start from the mark on, start of the row after a chunk
+	add       string
+	remove    string // the rows added, if they are not to stay
+	span      int64  // of a row of the finer table
+}
+
+func newSum(finer string, span int64, coarser, start, mark string, move bool) *sum {
+	s := &sum{
+		mark: mark,
+		next: "SELECT min(start) FROM " + finer + " WHERE start >= ?1",
+		cut:  "SELECT start FROM " + finer + " WHERE start >= ?1 ORDER BY start LIMIT 1 OFFSET ?2",
+		add: "INSERT INTO " + coarser + " (start, lane, series, attempts, firsts) SELECT " + start + ", lane, series, sum(attempts), sum(firsts) FROM " +
+			finer + " WHERE start >= ?1 AND start < ?2 GROUP BY 1, 2, 3 " + addCount,
+		span: span,
+	}
+	if move {
+		s.remove = "DELETE FROM " + finer + " WHERE start >= ?1 AND start < ?2"
+	}
+	return s
+}
+
+var (
+	sumMinutes = newSum("count_minutes", 60, "count_hours", "start - start % 3600", "minutes_summed", false)
+	sumHours   = newSum("count_hours", 3600, "count_days", "start - start % 86400", "hours_summed", false)
+	sumDays    = newSum("count_days", 86400, "count_totals", "0", "days_from", true)
+)
+
+// once sums about chunkRows rows up, none of them from time end on. The rows
+// and the mark move together, so every row is added once.
+func (s *sum) once(w *conn, end int64) (more bool, err error) {
+	from, err := w.integer("SELECT at FROM marks WHERE name = ?", 0, s.mark)
+	if err != nil || from >= end {
+		return false, err
+	}
+	first, err := w.integer(s.next, end, from)
+	if err != nil {
+		return false, err
+	}
+	to := end
+	if first < end {
+		cut, err := w.integer(s.cut, end, first, int64(chunkRows))
+		if err != nil {
+			return false, err
+		}
+		to = min(max(cut, first+s.span), end)
+		if _, err := w.exec(s.add, first, to); err != nil {
+			return false, err
+		}
+		if s.remove != "" {
+			if _, err := w.exec(s.remove, first, to); err != nil {
+				return false, err
+			}
+		}
+	}
+	return to < end, setMark(w, s.mark, to)
+}
+
+// deleteChunk deletes some rows of the table that are older than the mark.
+func deleteChunk(w *conn, table, mark string) (more bool, err error) {
+	end, err := w.integer("SELECT at FROM marks WHERE name = ?", 0, mark)
+	if err != nil {
+		return false, err
+	}
+	cut, err := w.integer("SELECT start FROM "+table+" WHERE start < ? ORDER BY start LIMIT 1 OFFSET ?", end, end, int64(chunkRows))
+	if err != nil {
+		return false, err
+	}
+	// All rows of the time cut as well, so that it advances always.
+	n, err := w.exec("DELETE FROM "+table+" WHERE start <= ? AND start < ?", cut, end)
+	return n > 0 && cut < end, err
+}
+
+// moveDomains moves some counts per recipient domain that are older than end
+// from hours to days.
+func moveDomains(w *conn, end int64) (more bool, err error) {
+	start, domain, more, err := cutDomains(w, "domain_hours", end)
+	if err != nil {
+		return false, err
+	}
+	if _, err := w.exec(`INSERT INTO domain_days (start, domain, kind, attempts)
+		SELECT start - start % 86400, domain, kind, sum(attempts) FROM domain_hours WHERE (start, domain) < (?, ?)
+		GROUP BY 1, 2, 3 ON CONFLICT DO UPDATE SET attempts = attempts + excluded.attempts`, start, domain); err != nil {
+		return false, err
+	}
+	_, err = w.exec("DELETE FROM domain_hours WHERE (start, domain) < (?, ?)", start, domain)
+	return more, err
+}
+
+// deleteDomains deletes some counts per recipient domain that are older than
+// end.
+func deleteDomains(w *conn, end int64) (more bool, err error) {
+	for _, table := range []string{"domain_hours", "domain_days"} {
+		start, domain, left, err := cutDomains(w, table, end)
+		if err != nil {
+			return false, err
+		}
+		if _, err := w.exec("DELETE FROM "+table+" WHERE (start, domain) < (?, ?)", start, domain); err != nil {
+			return false, err
+		}
+		more = more || left
+	}
+	return more, nil
+}
+
+// cutDomains returns what bounds a chunk of the table's rows older than end,
+// and whether there are more.
+func cutDomains(w *conn, table string, end int64) (start int64, domain string, more bool, err error) {
+	start = end
+	err = w.query(context.Background(), "SELECT start, domain FROM "+table+" WHERE start < ? ORDER BY start, domain LIMIT 1 OFFSET ?",
+		func(row []value) error {
+			start, _ = row[0].(int64)
+			domain, _ = row[1].(string)
+			more = true
+			return nil
+		}, end, int64(chunkRows))
+	return start, domain, more, err
+}
+
+// moveDelays moves delays to days and then to rows without a time. There are
+// few: providers times outcomes for each hour.
+func moveDelays(w *conn, hoursFrom, daysFrom int64) error {
+	sums := eachDelayColumn(func(c string) string { return "sum(" + c + ")" })
+	head := "INSERT INTO delay_days (start, provider, outcome, " + delayColumns + ") SELECT "
+	for _, step := range []struct {
+		text string
+		end  int64
+	}{
+		{head + "start - start % 86400, provider, outcome, " + sums + " FROM delay_hours WHERE start < ? GROUP BY 1, 2, 3 " + addDelay, hoursFrom},
+		{"DELETE FROM delay_hours WHERE start < ?", hoursFrom},
+		{head + "0, provider, outcome, " + sums + " FROM delay_days WHERE start > 0 AND start < ? GROUP BY 2, 3 " + addDelay, daysFrom},
+		{"DELETE FROM delay_days WHERE start > 0 AND start < ?", daysFrom},
+	} {
+		if _, err := w.exec(step.text, step.end); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deleteTemplates deletes the wordings that were not seen since oldest, and of
+// each category all but the n most frequent and those n of the last day: a new
+// wording must have time to become frequent.
+func deleteTemplates(w *conn, oldest, recent int64, n int) error {
+	if _, err := w.exec("DELETE FROM templates WHERE last < ?", oldest); err != nil {
+		return err
+	}
+	_, err := w.exec(`DELETE FROM templates WHERE rowid IN (SELECT rowid FROM (
+		SELECT rowid, last,
+			row_number() OVER (PARTITION BY category ORDER BY attempts DESC, rowid) AS frequent,
+			row_number() OVER (PARTITION BY category ORDER BY last DESC, attempts DESC, rowid) AS late
+		FROM templates) WHERE frequent > ?1 AND (late > ?1 OR last < ?2))`, int64(n), recent)
+	return err
+}
+
+// Free pages are used again, so they are given back to the file system only if
+// there are many: after a shorter retention, or a flood of series.
+const freePages = 4096 // 16 MiB
+
+func giveBack(w *conn) (more bool, err error) {
+	free, err := w.integer("PRAGMA freelist_count", 0)
+	if err != nil {
+		return false, err
+	}
+	pages, err := w.integer("PRAGMA page_count", 0)
+	if err != nil || free < freePages || free < pages/4 {
+		return false, err
+	}
+	return true, w.script("PRAGMA incremental_vacuum(1024)")
+}
+
+// checkpoint moves the write-ahead log into the file and empties it, unless a
+// reader still needs it; then the next call does.
+func (l *Ledger) checkpoint(ctx context.Context) error {
+	select {
+	case c, open := <-l.turn:
+		if !open {
+			return nil
+		}
+		defer func() { l.turn <- c }()
+		return fault(l.path, "checkpoint", c.script("PRAGMA wal_checkpoint(PASSIVE)"))
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
