@@ -1,10 +1,12 @@
 package dialect
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
 	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/internal/simulate"
 )
 
 // postfixLines are the commonest kinds of line.
@@ -35,6 +37,49 @@ func BenchmarkPostfix(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+		})
+	}
+}
+
+// BenchmarkPostfixLog parses a log of all kinds of lines, in batches of about a
+// megabyte, finding their ends included.
+func BenchmarkPostfixLog(b *testing.B) {
+	for _, rfc3339 := range []bool{false, true} {
+		name := map[bool]string{false: "traditional", true: "rfc3339"}[rfc3339]
+		b.Run(name, func(b *testing.B) {
+			start := time.Date(2026, 1, 12, 6, 0, 0, 0, time.UTC)
+			s, err := simulate.New(simulate.Config{Seed: 1, Start: start, RFC3339: rfc3339})
+			if err != nil {
+				b.Fatal(err)
+			}
+			var log bytes.Buffer
+			if _, err := s.WriteUntil(&log, start.Add(time.Hour)); err != nil {
+				b.Fatal(err)
+			}
+			p := newPostfix(time.UTC, false)
+			events := make([]event.Event, 0, 8192)
+			lines := 0
+			b.SetBytes(int64(log.Len()))
+			b.ReportAllocs()
+			for b.Loop() {
+				rest := log.Bytes()
+				for len(rest) > 0 {
+					batch := rest[:min(len(rest), 1<<20)]
+					batch = batch[:bytes.LastIndexByte(batch, '\n')+1]
+					rest = rest[len(batch):]
+					p.Reference(start.Add(time.Duration(24*time.Hour + time.Duration(len(rest)))))
+					events = events[:0]
+					for len(batch) > 0 {
+						n := bytes.IndexByte(batch, '\n')
+						if events, err = p.Parse(batch[:n], events); err != nil {
+							b.Fatal(err)
+						}
+						batch = batch[n+1:]
+						lines++
+					}
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(lines), "ns/line")
 		})
 	}
 }
