@@ -13,6 +13,16 @@ import (
 	"time"
 
 	_ "time/tzdata" // time zones have names on machines without a zone database, too
+
+	"github.com/bouncemeter/bouncemeter/sources/dialect"
+)
+
+// Bounds of what package tail takes.
+const (
+	minLineBytes Size = 256
+	maxLineBytes Size = 16 << 20
+	minPoll           = 10 * time.Millisecond
+	maxPoll           = time.Minute
 )
 
 // maxPeriod bounds durations: longer ones are slips of the pen, and sums with
@@ -22,9 +32,6 @@ const maxPeriod = 100 * 366 * 24 * time.Hour
 // minKey is the shortest key for hashes of addresses, in bytes. A shorter one
 // can be guessed, and with it the addresses.
 const minKey = 16
-
-// Dialects lists the formats that a source may have.
-func Dialects() []string { return []string{"postfix"} }
 
 // check finds what is wrong with the values themselves.
 func (l *loader) check(c *Config) {
@@ -81,11 +88,17 @@ func (l *loader) checkSources(sources []Source) {
 		default:
 			names[s.Name] = i
 		}
-		if known := Dialects(); !slices.Contains(known, s.Dialect) {
+		if known := dialect.Names(); !slices.Contains(known, s.Dialect) {
 			l.fault(path+".dialect", fmt.Sprintf("%q is not a dialect", s.Dialect), suggest(s.Dialect, known))
 		}
 		if _, err := time.LoadLocation(s.Timezone); err != nil || s.Timezone == "" {
 			l.fault(path+".timezone", fmt.Sprintf("%q is not a time zone", s.Timezone), "use an IANA name such as Europe/Berlin, or UTC or Local")
+		}
+		if n := s.MaxLineBytes; n < minLineBytes || n > maxLineBytes {
+			l.fault(path+".max_line_bytes", fmt.Sprintf("%v is out of bounds", n), fmt.Sprintf("use %v to %v", minLineBytes, maxLineBytes))
+		}
+		if p := s.Poll; p < minPoll || p > maxPoll {
+			l.fault(path+".poll", fmt.Sprintf("%s is out of bounds", FormatDuration(p)), fmt.Sprintf("use %s to %s", FormatDuration(minPoll), FormatDuration(maxPoll)))
 		}
 		switch s.Kind {
 		case "tail":

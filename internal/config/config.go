@@ -22,8 +22,8 @@ type Config struct {
 	// The ledger is the durable truth: how far each log has been read, and what
 	// was counted up to there.
 	Ledger Ledger `yaml:"ledger"`
-	// Bounds on memory, and on how much may be lost to a second reading after a
-	// crash (the counts stay exact in any case).
+	// Bounds on memory, and how often counts are made durable. They are per
+	// daemon unless said otherwise.
 	Limits Limits `yaml:"limits"`
 	// What is kept of the addresses in the records.
 	Privacy Privacy `yaml:"privacy"`
@@ -51,23 +51,24 @@ type Source struct {
 	// standard input once.
 	Kind string `yaml:"kind" enum:"tail,stdin"`
 	// Paths of the log files to follow, for kind tail. Patterns such as
-	// /var/log/mail/*.log match files that appear later, too. Leave the rotated
-	// files out: they are found by their content. Relative paths start at the
-	// folder of the configuration file.
+	// /var/log/mail/*.log match files that appear later, too. Rotated files
+	// need not be named: they are found beside the live one by their content.
+	// Relative paths start at the folder of the configuration file.
 	Paths []string `yaml:"paths" format:"path"`
 	// Dialect is the format of the records.
 	Dialect string `yaml:"dialect"`
-	// Start is where to begin in a file that was never read before: at its
-	// beginning, or at its end as of now.
+	// Start is where to begin with a log that was never read before: at the
+	// beginning of the oldest rotated file that is still there, or at the end
+	// of the live one. A log that appears later is read from its beginning.
 	Start string `yaml:"start" enum:"beginning,end"`
 	// Timezone of timestamps that do not tell it (RFC 3164), as an IANA name
 	// such as Europe/Berlin. Local is that of this machine.
 	Timezone string `yaml:"timezone"`
 	// MaxLineBytes is how much of a line is kept; the rest of a longer one is
-	// skipped, and the line counted as truncated.
+	// skipped, and the line counted as truncated. 256B to 16MiB.
 	MaxLineBytes Size `yaml:"max_line_bytes"`
-	// Poll is how often the files are looked at. File events make it faster
-	// where the file system has them.
+	// Poll is how often the files are looked at, 10ms to 1m. File events make
+	// it faster where the file system has them.
 	Poll time.Duration `yaml:"poll"`
 }
 
@@ -216,6 +217,6 @@ func Default() Config {
 func DefaultSource() Source {
 	return Source{
 		Dialect: "postfix", Start: "beginning", Timezone: "Local",
-		MaxLineBytes: 64 << 10, Poll: time.Second,
+		MaxLineBytes: 64 << 10, Poll: 250 * time.Millisecond,
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 	"pgregory.net/rapid"
+
+	"github.com/bouncemeter/bouncemeter/sources/tail"
 )
 
 const minimal = "sources: [{name: mta1, kind: tail, paths: [/var/log/mail.log]}]\n"
@@ -440,4 +442,31 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("first:\n%v\nthen:\n%v", err, again)
 		}
 	})
+}
+
+func TestBoundsAreThoseOfTail(t *testing.T) {
+	for _, test := range []struct {
+		bytes Size
+		poll  time.Duration
+		fine  bool
+	}{
+		{minLineBytes, minPoll, true},
+		{maxLineBytes, maxPoll, true},
+		{minLineBytes - 1, minPoll, false},
+		{maxLineBytes + 1, minPoll, false},
+		{minLineBytes, minPoll - 1, false},
+		{minLineBytes, maxPoll + 1, false},
+	} {
+		c := tail.Config{Paths: []string{"x"}, MaxLineBytes: int(test.bytes), Poll: test.poll}
+		if err := c.Validate(); (err == nil) != test.fine {
+			t.Errorf("package tail says %v to %v and %v", err, test.bytes, test.poll)
+		}
+		_, err := Parse("", nil, nil, map[string]any{
+			"sources.0.name": "a", "sources.0.kind": "stdin",
+			"sources.0.max_line_bytes": test.bytes, "sources.0.poll": test.poll,
+		})
+		if (err == nil) != test.fine {
+			t.Errorf("Parse says %v to %v and %v", err, test.bytes, test.poll)
+		}
+	}
 }

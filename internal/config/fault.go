@@ -21,8 +21,8 @@ type Fault struct {
 	Remedy  string
 }
 
-// String returns the fault as one line: PLACE: PATH: PROBLEM; REMEDY.
-func (f Fault) String() string {
+// Error returns the fault as one line: PLACE: PATH: PROBLEM; REMEDY.
+func (f Fault) Error() string {
 	var b strings.Builder
 	switch {
 	case f.Setter != "":
@@ -49,7 +49,7 @@ type Faults []Fault
 func (fs Faults) Error() string {
 	lines := make([]string, len(fs))
 	for i, f := range fs {
-		lines[i] = f.String()
+		lines[i] = f.Error()
 	}
 	return strings.Join(lines, "\n")
 }
