@@ -16,6 +16,13 @@ import (
 // Report is the whole story. Its JSON form is stable: fields are added, never
 // renamed or removed.
 type Report struct {
+	// Since and Until bound the event times that were asked for, Since
+	// included and Until not; null means no bound. With a bound, the line
+	// statistics up to Unmatched are zero, since a ledger does not keep them
+	// by time, and First and Last are only as exact as a slot of the trend.
+	Since *time.Time `json:"since"`
+	Until *time.Time `json:"until"`
+
 	Lines     int64 `json:"lines"`
 	Malformed int64 `json:"malformed"`
 	Truncated int64 `json:"truncated"`
@@ -88,7 +95,7 @@ type Category struct {
 	Bounced       int64 `json:"bounced"`
 	Expired       int64 `json:"expired"`
 
-	// Providers and SenderDomains count attempts, or expired messages.
+	// Providers counts attempts, SenderDomains attempts and expired messages.
 	Providers     map[string]int64 `json:"providers"`
 	SenderDomains map[string]int64 `json:"sender_domains"`
 	// Causes is what kept expired messages in the queue.
@@ -124,7 +131,8 @@ type Name struct {
 	categories map[event.Category]int64
 }
 
-// Trend is the course over time, oldest first, in slots of equal length.
+// Trend is the course over time, oldest first, in slots of equal length that
+// start at multiples of it (UTC). Slots without anything are left out.
 type Trend struct {
 	StepSeconds int64   `json:"step_seconds"`
 	Points      []Point `json:"points"`
@@ -137,10 +145,12 @@ type Point struct {
 	Categories map[string]int64 `json:"categories"`
 }
 
-// Builder gathers counts into a Report. Rows may come in any order and any
-// number of times; they add up.
+// Builder gathers counts into a Report. Rows may come in any order and in any
+// pieces: they add up to the same report.
 type Builder struct {
 	r          Report
+	step       int64 // of points, in seconds
+	auto       bool  // the report's step is chosen by its span
 	categories map[event.Category]*Category
 	providers  map[string]*Name
 	senders    map[string]*Name
@@ -151,9 +161,25 @@ type Builder struct {
 	last       int64
 }
 
-// NewBuilder returns an empty builder whose trend has slots of step.
+// hourly is the span in seconds up to which a trend by hours is readable.
+const hourly = 14 * 24 * 3600
+
+// Step returns the length of a trend's slots that suits attempts between these
+// Unix seconds: an hour up to 14 days, else a day.
+func Step(first, last int64) time.Duration {
+	if last-first <= hourly {
+		return time.Hour
+	}
+	return 24 * time.Hour
+}
+
+// NewBuilder returns an empty builder whose trend has slots of step, in whole
+// seconds; zero chooses it by the span, as Step does, and then AddTrend is to be
+// called with slots of an hour or less.
 func NewBuilder(step time.Duration) *Builder {
 	b := &Builder{
+		step:       int64(cmp.Or(step, time.Hour) / time.Second),
+		auto:       step == 0,
 		categories: make(map[event.Category]*Category),
 		providers:  make(map[string]*Name),
 		senders:    make(map[string]*Name),
@@ -161,7 +187,6 @@ func NewBuilder(step time.Duration) *Builder {
 		samples:    make(map[event.Category]map[uint64]*Sample),
 		points:     make(map[int64]*Point),
 	}
-	b.r.Trend.StepSeconds = int64(step / time.Second)
 	return b
 }
 
@@ -184,8 +209,15 @@ func (b *Builder) AddTimes(first, last int64) {
 	b.last = max(b.last, last)
 }
 
+// told reports whether a report tells of the outcome: complaints and the like
+// are no attempts to deliver.
+func told(o event.Outcome) bool { return o == event.Delivered || o.Failure() }
+
 // AddCount adds what one series did.
 func (b *Builder) AddCount(s *window.Series, attempts, firsts int64) {
+	if !told(s.Outcome) {
+		return
+	}
 	b.r.Outcomes.add(s.Outcome, attempts)
 	if s.Outcome != event.Expired {
 		b.r.Attempts += attempts
@@ -223,10 +255,13 @@ func (b *Builder) AddCount(s *window.Series, attempts, firsts int64) {
 
 // AddDomain adds what happened at a recipient domain.
 func (b *Builder) AddDomain(domain string, o event.Outcome, c event.Category, attempts int64) {
-	addName(b.recipients, domain, o, c, attempts)
+	if told(o) {
+		addName(b.recipients, domain, o, c, attempts)
+	}
 }
 
-// AddTemplate adds a wording of a failure.
+// AddTemplate adds a wording of a failure. Of several texts for one wording the
+// earliest stays.
 func (b *Builder) AddTemplate(t *window.TemplateCount) {
 	of := b.samples[t.Category]
 	if of == nil {
@@ -240,8 +275,8 @@ func (b *Builder) AddTemplate(t *window.TemplateCount) {
 		return
 	}
 	s.Attempts += t.Attempts
-	if first.Before(s.First) {
-		s.First = first
+	if cmp.Or(first.Compare(s.First), cmp.Compare(t.Text, s.Text), cmp.Compare(t.Provider, s.Provider), cmp.Compare(t.Rule, s.Rule)) < 0 {
+		s.First, s.Text, s.Provider, s.Rule = first, t.Text, t.Provider, t.Rule
 	}
 	if last.After(s.Last) {
 		s.Last = last
@@ -251,17 +286,25 @@ func (b *Builder) AddTemplate(t *window.TemplateCount) {
 // AddTrend adds to the slot of the trend that start, in Unix seconds, falls
 // into.
 func (b *Builder) AddTrend(start int64, o event.Outcome, c event.Category, attempts int64) {
-	step := b.r.Trend.StepSeconds
-	start -= ((start % step) + step) % step
-	p := b.points[start]
-	if p == nil {
-		p = &Point{Start: time.Unix(start, 0).UTC(), Categories: make(map[string]int64)}
-		b.points[start] = p
+	if !told(o) {
+		return
 	}
+	p := slot(b.points, start, b.step)
 	p.Outcomes.add(o, attempts)
 	if o.Failure() {
 		p.Categories[c.String()] += attempts
 	}
+}
+
+// slot returns the slot of this step that start falls into.
+func slot(points map[int64]*Point, start, step int64) *Point {
+	start -= ((start % step) + step) % step // rounds down, also before 1970
+	p := points[start]
+	if p == nil {
+		p = &Point{Start: time.Unix(start, 0).UTC(), Categories: make(map[string]int64)}
+		points[start] = p
+	}
+	return p
 }
 
 // AddDelta adds all of a counter's delta but the trend.
@@ -311,14 +354,15 @@ func addName(to map[string]*Name, name string, o event.Outcome, c event.Category
 func (b *Builder) Report() *Report {
 	r := b.r
 	r.Categories = []Category{}
-	for id, c := range b.categories {
+	for id, gathered := range b.categories {
+		c := *gathered
 		samples := slices.SortedFunc(maps.Values(b.samples[id]), func(x, y *Sample) int {
 			return cmp.Or(cmp.Compare(y.Attempts, x.Attempts), cmp.Compare(x.Text, y.Text), cmp.Compare(x.Provider, y.Provider))
 		})
 		for _, s := range samples[:min(len(samples), MaxSamples)] {
 			c.Samples = append(c.Samples, *s)
 		}
-		r.Categories = append(r.Categories, *c)
+		r.Categories = append(r.Categories, c)
 	}
 	slices.SortFunc(r.Categories, func(x, y Category) int {
 		return cmp.Or(cmp.Compare(y.Total(), x.Total()), cmp.Compare(x.Category, y.Category))
@@ -326,15 +370,46 @@ func (b *Builder) Report() *Report {
 	r.Providers = ranked(b.providers)
 	r.SenderDomains = ranked(b.senders)
 	r.RecipientDomains = ranked(b.recipients)
-	r.Trend.Points = []Point{}
-	for _, start := range slices.Sorted(maps.Keys(b.points)) {
-		r.Trend.Points = append(r.Trend.Points, *b.points[start])
-	}
+	r.Trend = b.trend()
 	if b.first != 0 {
-		first, last := time.Unix(b.first, 0).UTC(), time.Unix(b.last, 0).UTC()
-		r.First, r.Last = &first, &last
+		r.First, r.Last = timestamp(b.first), timestamp(b.last)
 	}
 	return &r
+}
+
+func (b *Builder) trend() Trend {
+	t := Trend{StepSeconds: b.step, Points: []Point{}}
+	points := b.points
+	if b.auto {
+		t.StepSeconds = int64(Step(b.first, b.last) / time.Second)
+	}
+	if t.StepSeconds != b.step {
+		points = make(map[int64]*Point)
+		for start, p := range b.points {
+			slot(points, start, t.StepSeconds).merge(p)
+		}
+	}
+	for _, start := range slices.Sorted(maps.Keys(points)) {
+		t.Points = append(t.Points, *points[start])
+	}
+	return t
+}
+
+// merge adds what happened in o to p.
+func (p *Point) merge(o *Point) {
+	p.Delivered += o.Delivered
+	p.Deferred += o.Deferred
+	p.Bounced += o.Bounced
+	p.Expired += o.Expired
+	for c, n := range o.Categories {
+		p.Categories[c] += n
+	}
+}
+
+// timestamp returns Unix seconds as the time that JSON shows.
+func timestamp(seconds int64) *time.Time {
+	t := time.Unix(seconds, 0).UTC()
+	return &t
 }
 
 // ranked sorts names by failures, then by attempts.

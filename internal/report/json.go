@@ -1,0 +1,47 @@
+package report
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// WriteJSON writes r as one indented object with a newline at its end; equal
+// reports give equal bytes. Characters that a terminal could act on, such as
+// control and bidirectional ones, are written as \u escapes: programs read the
+// same strings, and printing the file is harmless.
+func WriteJSON(w io.Writer, r *Report) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	if err := e.Encode(r); err != nil {
+		return fmt.Errorf("encode report: %w", err)
+	}
+	out := bufio.NewWriter(w)
+	writeEscaped(out, b.Bytes())
+	return out.Flush()
+}
+
+// writeEscaped copies JSON, in which a character beyond ASCII can only be part
+// of a string. Errors stay in w until it is flushed.
+func writeEscaped(w *bufio.Writer, text []byte) {
+	for len(text) > 0 {
+		r, n := utf8.DecodeRune(text)
+		switch {
+		case r == '\n' || strconv.IsPrint(r):
+			_, _ = w.Write(text[:n])
+		case r > 0xffff:
+			hi, lo := utf16.EncodeRune(r)
+			_, _ = fmt.Fprintf(w, `\u%04x\u%04x`, hi, lo)
+		default:
+			_, _ = fmt.Fprintf(w, `\u%04x`, r)
+		}
+		text = text[n:]
+	}
+}
