@@ -1,0 +1,262 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/internal/app"
+	"github.com/bouncemeter/bouncemeter/internal/config"
+	"github.com/bouncemeter/bouncemeter/internal/simulate"
+	"github.com/bouncemeter/bouncemeter/ledger"
+)
+
+type demoCommand struct {
+	Listen  string        `default:"127.0.0.1:9725" placeholder:"ADDRESS" help:"Where the page and the metrics are; another port is taken if it is in use (${default})."`
+	History time.Duration `default:"12h" help:"How much past to make up (${default})."`
+	For     time.Duration `placeholder:"TIME" help:"Stop after this long; else with Ctrl-C."`
+	Seed    uint64        `default:"1" help:"Another seed makes another mail server (${default})."`
+}
+
+// The demonstration's incident: a sender domain's SPF record breaks, and Gmail
+// refuses most of its mail.
+const (
+	demoIncidentAfter = 30 * time.Second
+	demoSender        = "shop.example"
+	demoProvider      = "gmail"
+	demoShare         = 0.6
+	demoRate          = 4 // messages a second
+)
+
+// Run makes up a mail server, lets the daemon read its log and shows what it
+// finds.
+func (d demoCommand) Run(ctx context.Context, c console) error {
+	if d.For > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d.For)
+		defer cancel()
+	}
+	dir, err := os.MkdirTemp("", "bouncemeter-demo-")
+	if err != nil {
+		return fmt.Errorf("make a folder for the demonstration: %w", err)
+	}
+	defer os.RemoveAll(dir)
+
+	live := time.Now()
+	incident := live.Add(demoIncidentAfter)
+	mta, err := simulate.New(simulate.Config{
+		Seed: d.Seed, Start: live.Add(-d.History), Location: time.Local, Rate: demoRate,
+		Incidents: []simulate.Incident{{
+			Start: incident, SenderDomain: demoSender, Provider: demoProvider,
+			Category: event.SPFFailed, Share: demoShare,
+		}},
+	})
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, "mail.log")
+	log, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("make the simulated log: %w", err)
+	}
+	defer log.Close()
+
+	fmt.Fprintf(c.out, "A simulated Postfix writes the log of the last %v …\n", d.History)
+	started := time.Now()
+	size, err := mta.WriteUntil(log, live)
+	if err != nil {
+		return fmt.Errorf("write the simulated log %s: %w", path, err)
+	}
+	wrote := time.Since(started)
+
+	cfg := d.config(dir, path)
+	a, err := app.Open(ctx, app.Options{Config: cfg, Log: slog.New(slog.DiscardHandler), Version: versionString()})
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	url := "http://" + a.Address()
+	fmt.Fprintf(c.out, `
+  log      %s (%d MB in %.1f s; it goes on live)
+  page     %s/
+  metrics  %s/metrics
+  ledger   %s (try: bouncemeter report --ledger %[5]s)
+
+In %.0f seconds the SPF record of %s breaks and %s begins to refuse its mail. Ctrl-C ends the demonstration.
+
+`, path, size>>20, wrote.Seconds(), url, url, cfg.Ledger.SQLite, time.Until(incident).Seconds(), demoSender, demoProvider)
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.Run(ctx) })
+	g.Go(func() error { return writeLive(ctx, mta, log) })
+	g.Go(func() error { return d.watch(ctx, a, c.out) })
+	err = g.Wait()
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		err = nil
+	}
+	fmt.Fprintln(c.out, "\nThe demonstration is over; its files are gone.")
+	return err
+}
+
+// config is a daemon with default settings and everything in dir.
+func (d demoCommand) config(dir, log string) config.Config {
+	cfg := config.Default()
+	source := config.DefaultSource()
+	source.Name, source.Kind, source.Paths = "demo", "tail", []string{log}
+	cfg.Sources = []config.Source{source}
+	cfg.Ledger.SQLite = filepath.Join(dir, "ledger.db")
+	cfg.HTTP.Listen = d.Listen
+	if l, err := net.Listen("tcp", d.Listen); err == nil {
+		l.Close()
+	} else if host, _, err := net.SplitHostPort(d.Listen); err == nil {
+		cfg.HTTP.Listen = net.JoinHostPort(host, "0")
+	}
+	return cfg
+}
+
+// writeLive lets the simulated server go on at the pace of the clock.
+func writeLive(ctx context.Context, mta *simulate.Simulator, w io.Writer) error {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			if _, err := mta.WriteUntil(w, now); err != nil {
+				return fmt.Errorf("write the simulated log: %w", err)
+			}
+		}
+	}
+}
+
+// watch shows the latest minutes against the time before: every 2 seconds in
+// place on a terminal, else every 10 seconds below each other.
+func (d demoCommand) watch(ctx context.Context, a *app.App, w io.Writer) error {
+	every, inPlace := 10*time.Second, false
+	if isTerminal(w) {
+		every, inPlace = 2*time.Second, true
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	lines := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			text, err := recent(ctx, a.Ledger(), now, useColor(w))
+			if err != nil {
+				return err
+			}
+			if inPlace && lines > 0 {
+				fmt.Fprintf(w, "\x1b[%dA\x1b[J", lines)
+			}
+			fmt.Fprint(w, text)
+			lines = strings.Count(text, "\n")
+		}
+	}
+}
+
+// querier is what recent needs of a ledger.
+type querier interface {
+	Query(ctx context.Context, q ledger.Query) ([]ledger.Row, error)
+}
+
+// recentSpan is what "now" means to recent.
+const recentSpan = 3 * time.Minute
+
+// recent compares the failures of the latest minutes with those before.
+func recent(ctx context.Context, l querier, now time.Time, color bool) (string, error) {
+	since := now.Add(-recentSpan).Truncate(time.Minute).Unix()
+	by := []ledger.Dimension{ledger.ByOutcome, ledger.ByCategory, ledger.BySenderDomain, ledger.ByProvider}
+	latest, err := l.Query(ctx, ledger.Query{Since: since, By: by})
+	if err != nil {
+		return "", err
+	}
+	before, err := l.Query(ctx, ledger.Query{Until: since, By: by[:2]})
+	if err != nil {
+		return "", err
+	}
+	type reason struct {
+		name          string
+		now, usual    int64
+		share, normal float64
+		worst         string // sender domain at provider
+		worstN        int64
+	}
+	var attempts, usualAttempts int64
+	reasons := map[string]*reason{}
+	get := func(name string) *reason {
+		if reasons[name] == nil {
+			reasons[name] = &reason{name: name}
+		}
+		return reasons[name]
+	}
+	failed := func(r ledger.Row) bool {
+		return r.Keys[0] == event.Deferred.String() || r.Keys[0] == event.Bounced.String()
+	}
+	places := map[string]map[string]int64{}
+	for _, r := range latest {
+		if r.Keys[0] != event.Expired.String() {
+			attempts += r.Attempts
+		}
+		if failed(r) {
+			x := get(r.Keys[1])
+			x.now += r.Attempts
+			if places[x.name] == nil {
+				places[x.name] = map[string]int64{}
+			}
+			place := r.Keys[2] + " at " + r.Keys[3]
+			places[x.name][place] += r.Attempts
+			if n := places[x.name][place]; n > x.worstN {
+				x.worst, x.worstN = place, n
+			}
+		}
+	}
+	for _, r := range before {
+		if r.Keys[0] != event.Expired.String() {
+			usualAttempts += r.Attempts
+		}
+		if failed(r) {
+			get(r.Keys[1]).usual += r.Attempts
+		}
+	}
+	var all []*reason
+	for _, x := range reasons {
+		if x.now > 0 {
+			x.share = float64(x.now) / float64(max(attempts, 1))
+			x.normal = float64(x.usual) / float64(max(usualAttempts, 1))
+			all = append(all, x)
+		}
+	}
+	slices.SortFunc(all, func(a, b *reason) int {
+		return cmp.Or(cmp.Compare(b.share-b.normal, a.share-a.normal), cmp.Compare(a.name, b.name))
+	})
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s  %d attempts in the last %d minutes (%d before)\n", now.Format(time.TimeOnly), attempts, int(recentSpan.Minutes()), usualAttempts)
+	fmt.Fprintf(&b, "  %-22s %8s %8s  %s\n", "reason", "now", "usual", "most of it")
+	for _, x := range all[:min(len(all), 8)] {
+		line := fmt.Sprintf("  %-22s %7.2f%% %7.2f%%  %s (%d)", x.name, 100*x.share, 100*x.normal, x.worst, x.worstN)
+		if x.now >= 5 && x.share > 3*x.normal {
+			line += "  ▲"
+			if color {
+				line = "\x1b[1;31m" + line + "\x1b[0m"
+			}
+		}
+		b.WriteString(line + "\n")
+	}
+	return b.String(), nil
+}
