@@ -58,6 +58,8 @@ type Config struct {
 	// Log takes the few messages about files: waiting, unreadable, truncated,
 	// damaged. Default slog.Default.
 	Log *slog.Logger
+
+	chunk int // how much is read at a time; tests use less than chunkBytes
 }
 
 // Validate reports all faults at once, each with the field and the remedy.
@@ -101,6 +103,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Grace == 0 {
 		c.Grace = time.Second
+	}
+	if c.chunk == 0 {
+		c.chunk = chunkBytes
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()

@@ -274,19 +274,19 @@ func (r *file) read(p []byte, off int64) (n int, err error) {
 	}
 }
 
-// holds reports whether the bytes before off still are those. It is asked
-// after a read, not before: what was read is only believed if the file was
-// still the same one then.
-func (r *file) holds(before []byte, off int64) (bool, error) {
-	if r.dec != nil || len(before) == 0 {
+// holds reports whether the bytes from off on are want, of which there are at
+// most tailBytes. Of a compressed file it is taken for granted: nobody appends
+// to those.
+func (r *file) holds(want []byte, off int64) (bool, error) {
+	if r.dec != nil || len(want) == 0 {
 		return true, nil
 	}
 	var now [tailBytes]byte
-	n, err := r.f.ReadAt(now[:len(before)], off-int64(len(before)))
+	n, err := r.f.ReadAt(now[:len(want)], off)
 	if err != nil && err != io.EOF {
 		return false, err
 	}
-	return bytes.Equal(now[:n], before), nil
+	return bytes.Equal(now[:n], want), nil
 }
 
 // look refreshes info.

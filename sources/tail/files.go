@@ -154,7 +154,10 @@ func (l *Files) Read(ctx context.Context, b *event.Batch) error {
 			return err
 		}
 		if l.r == nil {
-			l.r = newReader(l.files[0], l.max)
+			var err error
+			if l.r, err = newReader(l.files[0], l.max, chunkBytes); err != nil {
+				return unreadable(l.files[0].path, err)
+			}
 			l.reading.Store(l.files[0])
 		}
 		err := l.fill(ctx, b)

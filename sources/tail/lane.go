@@ -49,9 +49,9 @@ type Lane struct {
 	grown time.Time // when r was last seen to grow
 	newer int64     // bytes in the files after r
 	lost  int64     // for the next batch
-	last  *os.File  // the file before r, watched for late writes until lastBy
+	last  *os.File  // the file before r, watched for late writes until lastT
 	lastN int64     // how much of last was read
-	lastT time.Time // when to stop watching last
+	lastT time.Time
 	ended *ended    // what is known of the file that at is in, if it was read here and is no more
 	retry time.Time // when to look at the files again
 	fault string    // what was last logged
@@ -60,8 +60,11 @@ type Lane struct {
 
 // ended is what is known of a file that was being read and is gone.
 type ended struct {
-	size      int64 // the largest size seen
-	truncated bool  // truncated at an unknown time, not read to its end
+	// size is the largest size that was seen of the file that at is in, if that
+	// was truncated.
+	size int64
+	// lost is what is lost if no copy is found.
+	lost int64
 }
 
 // counters are the parts of Stats that are written while others read them.
@@ -247,7 +250,7 @@ func (l *Lane) find(ctx context.Context) (again bool, err error) {
 		}
 		r, err := l.openEntry(e)
 		if errors.Is(err, errMoved) {
-			return true, nil
+			return false, nil
 		}
 		if err != nil {
 			faults = append(faults, err)
@@ -261,8 +264,8 @@ func (l *Lane) find(ctx context.Context) (again bool, err error) {
 		case err != nil && !errors.Is(err, errDamaged):
 			faults = append(faults, unreadable(e.path, err))
 		case err == nil && what == within:
-			if l.ended != nil && l.ended.truncated && r.dec == nil {
-				l.lose(l.ended.size-r.info.Size(), "the file was truncated, and its copy lacks what had been seen of it")
+			if l.ended != nil && r.dec == nil {
+				l.lose(l.ended.size-r.info.Size(), "the file was truncated, and its copy lacks the end of what had been seen of it")
 			}
 			l.open(r, es, e)
 			return true, nil
@@ -279,10 +282,7 @@ func (l *Lane) find(ctx context.Context) (again bool, err error) {
 	}
 	lost := int64(1)
 	if l.ended != nil {
-		lost = l.ended.size - l.at.offset
-		if l.ended.truncated {
-			lost = max(1, lost)
-		}
+		lost = l.ended.lost
 	}
 	return l.openFirst(l.after(es), lost)
 }
@@ -356,7 +356,12 @@ func (l *Lane) openEntry(e entry) (*reader, error) {
 		_ = f.close()
 		return nil, errMoved
 	}
-	return newReader(f, l.cfg.MaxLineBytes), nil
+	r, err := newReader(f, l.cfg.MaxLineBytes, l.cfg.chunk)
+	if err != nil {
+		_ = f.close()
+		return nil, unreadable(e.path, err)
+	}
+	return r, nil
 }
 
 // open makes r, which reads the file e of es, the file being read.
@@ -383,7 +388,11 @@ func size(es []entry) (n int64) {
 func (l *Lane) replaced(size int64) (again bool, err error) {
 	l.stats.truncations.Add(1)
 	l.log.Info("log truncated", "read", l.r.off)
-	l.ended = &ended{size: max(size, l.r.off), truncated: true}
+	size = max(size, l.r.off)
+	l.ended = &ended{lost: max(1, size-l.r.start)}
+	if l.r.start > 0 {
+		l.ended.size = size
+	}
 	return true, l.closeReader()
 }
 
@@ -409,13 +418,12 @@ func (l *Lane) atEOF(ctx context.Context, b *event.Batch) (again bool, err error
 		return false, unreadable(r.path, err)
 	}
 	if r.dec == nil {
-		same, err := r.holds(r.seen.bytes(), r.off)
-		switch {
+		switch err := r.same(); {
+		case errors.Is(err, errReplaced):
+			return l.replaced(before)
 		case err != nil:
 			return false, unreadable(r.path, err)
-		case !same || r.info.Size() < r.off:
-			return l.replaced(before)
-		case r.info.Size() > r.off:
+		case r.info.Size() > max(before, r.off):
 			return true, nil
 		}
 	}
@@ -449,7 +457,8 @@ func (l *Lane) atEOF(ctx context.Context, b *event.Batch) (again bool, err error
 		return false, nil
 	}
 	if i >= 0 && !l.born && r.start > 0 {
-		// The next file may be a copy of this one, or the one this is a copy of.
+		// This file may be a copy of the next, made for a truncation that is yet
+		// to come or by logrotate's "copy".
 		if copied, err := l.openEntry(rest[next]); err != nil {
 			return false, err
 		} else if what, err := copied.seek(ctx, r.place()); err == nil && what == within {
@@ -469,7 +478,7 @@ func (l *Lane) atEOF(ctx context.Context, b *event.Batch) (again bool, err error
 	}
 	if i < 0 {
 		l.leave()
-		l.ended = &ended{size: r.off}
+		l.ended = &ended{} // all of it was read
 		return true, nil
 	}
 	nr, err := l.openEntry(rest[next])
@@ -624,9 +633,12 @@ func (l *Lane) wait(es []entry) {
 
 // settled notes that nothing is wrong, and reports whether the state is new.
 func (l *Lane) settled(s string) bool {
-	old := *l.stats.state.Swap(&s)
 	l.fault = ""
-	return old != s
+	if *l.stats.state.Load() == s {
+		return false
+	}
+	l.stats.state.Store(&s)
+	return true
 }
 
 // complain logs a fault that will be tried again, but not each time.

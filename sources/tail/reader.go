@@ -17,14 +17,16 @@ const chunkBytes = 256 << 10
 // reader splits one open file into lines.
 type reader struct {
 	*file
-	max int // Config.MaxLineBytes
+	max   int // Config.MaxLineBytes
+	chunk int // how much to read at a time
 
-	off    int64 // all before it has been taken from the file
-	start  int64 // all before it has been delivered; never inside a line
-	head   prefix
-	seen   suffix // what is before off
-	done   suffix // what is before start
-	damage bool   // the rest of the file cannot be decoded
+	first []byte // what the file began with when it was opened
+
+	off   int64 // all before it has been taken from the file
+	start int64 // all before it has been delivered; never inside a line
+	head  prefix
+	seen  suffix // what is before off
+	done  suffix // what is before start
 
 	// The unfinished line: its first bytes without leading NULs, where they
 	// are in the file, and whether more than max+1 (there may be a CR) of them
@@ -35,25 +37,34 @@ type reader struct {
 }
 
 // newReader reads f from the beginning.
-func newReader(f *file, maxLine int) *reader { return &reader{file: f, max: maxLine} }
+func newReader(f *file, maxLine, chunk int) (*reader, error) {
+	r := &reader{file: f, max: maxLine, chunk: chunk}
+	if r.dec != nil {
+		return r, nil
+	}
+	first := make([]byte, tailBytes)
+	n, err := f.f.ReadAt(first, 0)
+	if err == io.EOF {
+		err = nil
+	}
+	r.first = first[:n]
+	return r, err
+}
 
 // fill reads one chunk and appends the lines that end in it to b, which must
 // be empty. It returns how many bytes it read: 0 and io.EOF at the end.
 func (r *reader) fill(b *event.Batch) (int, error) {
 	c := len(r.carry)
-	if need := c + chunkBytes; cap(b.Buffer) < need {
-		b.Buffer = make([]byte, 0, need+chunkBytes/8) // unfinished lines differ in length
+	if need := c + r.chunk; cap(b.Buffer) < need {
+		b.Buffer = make([]byte, 0, need+r.chunk/8) // unfinished lines differ in length
 	}
-	buf := b.Buffer[:c+chunkBytes]
+	buf := b.Buffer[:c+r.chunk]
 	copy(buf, r.carry)
 	n, err := r.read(buf[c:], r.off)
 	if n == 0 {
 		return 0, err
 	}
-	if same, err := r.holds(r.seen.bytes(), r.off); err != nil || !same {
-		if err == nil {
-			err = errReplaced
-		}
+	if err := r.same(); err != nil {
 		return 0, err
 	}
 	b.Buffer = buf[:c+n]
@@ -67,6 +78,20 @@ func (r *reader) fill(b *event.Batch) (int, error) {
 	r.seen.add(data)
 	r.off += int64(n)
 	return n, nil
+}
+
+// same returns errReplaced if the file is not the one any more that was read or,
+// before anything was read, opened. It is asked after a read, not before: what
+// was read is only believed if the file was still the same then.
+func (r *reader) same() error {
+	same, err := r.holds(r.first, 0)
+	if err == nil && same {
+		same, err = r.holds(r.seen.bytes(), r.off-int64(r.seen.n))
+	}
+	if err == nil && !same {
+		return errReplaced
+	}
+	return err
 }
 
 // split finds the lines in b.Buffer, of which the first c bytes are the carry
