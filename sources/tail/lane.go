@@ -42,20 +42,21 @@ type Lane struct {
 
 	// What follows belongs to the reading goroutine.
 
-	at    place     // what Batch.Next says
-	r     *reader   // the file being read, nil until it is found
-	live  bool      // r was the live file when last looked at
-	born  bool      // r was opened as the live file: nothing older has its name
-	grown time.Time // when r was last seen to grow
-	newer int64     // bytes in the files after r
-	lost  int64     // for the next batch
-	last  *os.File  // the file before r, watched for late writes until lastT
-	lastN int64     // how much of last was read
-	lastT time.Time
-	ended *ended    // what is known of the file that at is in, if it was read here and is no more
-	retry time.Time // when to look at the files again
-	fault string    // what was last logged
-	nagAt time.Time // when to log it again
+	at     place     // what Batch.Next says
+	r      *reader   // the file being read, nil until it is found
+	live   bool      // r was the live file when last looked at
+	born   bool      // r was opened as the live file: nothing older has its name
+	grown  time.Time // when r was last seen to grow, or else written
+	caught bool      // r has been read to its end, as of the last look
+	newer  int64     // bytes in the files after r
+	lost   int64     // for the next batch
+	last   *os.File  // the file before r, watched for late writes until lastT
+	lastN  int64     // how much of last was read
+	lastT  time.Time
+	ended  *ended    // what is known of the file that at is in, if it was read here and is no more
+	retry  time.Time // when to look at the files again
+	fault  string    // what was last logged
+	nagAt  time.Time // when to log it again
 }
 
 // ended is what is known of a file that was being read and is gone.
@@ -194,7 +195,9 @@ func (l *Lane) step(ctx context.Context, b *event.Batch) (again bool, err error)
 		return l.damaged(err)
 	case n > 0:
 		l.settled(stateReading)
-		l.grown = time.Now()
+		if l.caught {
+			l.grown, l.caught = time.Now(), false
+		}
 		l.stats.bytes.Add(int64(n))
 		if err := l.r.look(); err != nil {
 			return false, unreadable(l.r.path, err)
@@ -293,7 +296,10 @@ func (l *Lane) begin(es []entry) (again bool, err error) {
 		return l.openFirst(es, 0)
 	}
 	if len(es) == 0 || !es[len(es)-1].live() {
-		l.at = place{mark: mark{modified: time.Now().UnixNano()}}
+		for _, e := range es { // what is there is not wanted
+			l.at.modified = max(l.at.modified, modified(e.info))
+		}
+		l.at.unset = false
 		return true, nil
 	}
 	e := es[len(es)-1]
@@ -366,7 +372,7 @@ func (l *Lane) openEntry(e entry) (*reader, error) {
 
 // open makes r, which reads the file e of es, the file being read.
 func (l *Lane) open(r *reader, es []entry, e entry) {
-	l.r, l.live, l.born, l.ended = r, e.live(), e.live(), nil
+	l.r, l.live, l.born, l.caught, l.ended = r, e.live(), e.live(), false, nil
 	l.grown = r.info.ModTime()
 	if now := time.Now(); l.grown.After(now) {
 		l.grown = now
@@ -427,6 +433,7 @@ func (l *Lane) atEOF(ctx context.Context, b *event.Batch) (again bool, err error
 			return true, nil
 		}
 	}
+	l.caught = true
 	l.watch()
 	at, err := os.Stat(l.path)
 	if err == nil && os.SameFile(at, r.info) {

@@ -66,10 +66,12 @@ func TestModel(t *testing.T) {
 
 func (w written) String() string { return fmt.Sprintf("%.10s(%t)", w.text, w.may) }
 
+// line makes the next line. As in real logs, where time and process come first,
+// its beginning tells it from all others.
 func (m *model) line() string {
 	m.n++
 	words := rapid.SampledFrom([]int{0, 0, 1, 60, 240}).Draw(m.t, "words")
-	return fmt.Sprintf("%d%s", m.n, strings.Repeat(fmt.Sprintf(" w%03d", m.n), words))
+	return fmt.Sprintf("%04d%s", m.n, strings.Repeat(fmt.Sprintf(" w%03d", m.n), words))
 }
 
 func (m *model) appendLines(t *rapid.T) {
