@@ -95,8 +95,9 @@ type countRow struct {
 
 // A grain is one of the tables of counts.
 type grain struct {
-	span int64 // seconds of a row; 0: one row without a time
-	add  *bulk
+	table string
+	span  int64 // seconds of a row; 0: one row without a time
+	add   *bulk
 }
 
 var (
@@ -109,7 +110,7 @@ var (
 const addCount = "ON CONFLICT DO UPDATE SET attempts = attempts + excluded.attempts, firsts = firsts + excluded.firsts"
 
 func newGrain(table string, span int64) *grain {
-	return &grain{span, newBulk("INSERT INTO "+table+" (start, lane, series, attempts, firsts)", 5, addCount)}
+	return &grain{table, span, newBulk("INSERT INTO "+table+" (start, lane, series, attempts, firsts)", 5, addCount)}
 }
 
 // floor returns the start of the row that has time t.

@@ -47,16 +47,18 @@ func (l *Ledger) Query(ctx context.Context, q ledger.Query) ([]ledger.Row, error
 		}
 		slot := int64(0)
 		for _, part := range m.parts(q.Since, q.Until, q.Step) {
-			if err := c.query(ctx, part.text(), func(row []value) error {
-				id, _ := row[2].(int64)
-				lane, _ := row[1].(int64)
-				key, wanted := g.key(lane, id)
+			if err := c.query(ctx, part.text(g.lanes), func(row []value) error {
+				what, _ := row[0].(int64)
+				lane := int64(0)
+				if g.lanes {
+					lane, _ = row[3].(int64)
+				}
+				key, wanted := g.key(lane, what%maxSeries)
 				if !wanted {
 					return nil
 				}
 				if q.Step > 0 { // times ascend
-					start, _ := row[0].(int64)
-					if at := floor(start, q.Step); at != slot {
+					if at := floor(what/maxSeries, q.Step); at != slot {
 						flush()
 						slot = at
 					}
@@ -70,8 +72,8 @@ func (l *Ledger) Query(ctx context.Context, q ledger.Query) ([]ledger.Row, error
 					groups[key] = i
 					cells = append(cells, cell{slot: slot, key: key})
 				}
-				attempts, _ := row[3].(int64)
-				firsts, _ := row[4].(int64)
+				attempts, _ := row[1].(int64)
+				firsts, _ := row[2].(int64)
 				cells[i].attempts += attempts
 				cells[i].firsts += firsts
 				return nil
@@ -123,14 +125,25 @@ type part struct {
 
 const forever = 1<<63 - 1
 
-var partTexts = map[*grain]string{
-	minutes: "SELECT start, lane, series, attempts, firsts FROM count_minutes WHERE start >= ? AND start < ? ORDER BY start",
-	hours:   "SELECT start, lane, series, attempts, firsts FROM count_hours WHERE start >= ? AND start < ? ORDER BY start",
-	days:    "SELECT start, lane, series, attempts, firsts FROM count_days WHERE start >= ? AND start < ? ORDER BY start",
-	totals:  "SELECT start, lane, series, attempts, firsts FROM count_totals WHERE start >= ? AND start < ? ORDER BY start",
-}
+// To hand a column over from the engine takes longer than to find the row, so
+// a time and a series, which is less than maxSeries, come as one number, and
+// the lane only if it matters.
+var partTexts, partLaneTexts = func() (texts, laneTexts map[*grain]string) {
+	texts, laneTexts = make(map[*grain]string), make(map[*grain]string)
+	for _, g := range []*grain{minutes, hours, days, totals} {
+		from := " FROM " + g.table + " WHERE start >= ? AND start < ? ORDER BY start"
+		texts[g] = fmt.Sprintf("SELECT start * %d + series, attempts, firsts", maxSeries) + from
+		laneTexts[g] = fmt.Sprintf("SELECT start * %d + series, attempts, firsts, lane", maxSeries) + from
+	}
+	return texts, laneTexts
+}()
 
-func (p part) text() string { return partTexts[p.grain] }
+func (p part) text(lanes bool) string {
+	if lanes {
+		return partLaneTexts[p.grain]
+	}
+	return partTexts[p.grain]
+}
 
 // parts returns what to read for the counts since <= start < until, in order of
 // time: each count once, by the coarsest grain that fits into the bounds and,
@@ -181,10 +194,11 @@ func ceil(t, span int64) int64 { return -floor(-t, span) }
 type grouping struct {
 	by        []ledger.Dimension
 	series    series
-	groups    [][]uint32 // key of a group of series → its names by dimension, in the order of the series' part of by
+	groups    [][]uint32 // key of a group of series → its names by column, as far as asked for
 	ofSeries  []int32    // series → its key, or -1 if it is not wanted
+	lanes     bool       // whether the lane of a count matters
 	ofLane    map[int64]int32
-	laneNames [][]string // key of a group of lanes → its names in the order of the lanes' part of by
+	laneNames [][]string // key of a group of lanes → its source and name, as far as asked for
 }
 
 func (l *Ledger) newGrouping(ctx context.Context, c *conn, q *ledger.Query) (*grouping, error) {
@@ -242,6 +256,13 @@ next:
 }
 
 func (g *grouping) groupLanes(ctx context.Context, c *conn, q *ledger.Query) error {
+	g.laneNames = [][]string{{"", ""}} // of key 0: any lane
+	_, bySource := q.Where[ledger.BySource]
+	_, byLane := q.Where[ledger.ByLane]
+	g.lanes = bySource || byLane || slices.Contains(q.By, ledger.BySource) || slices.Contains(q.By, ledger.ByLane)
+	if !g.lanes {
+		return nil
+	}
 	g.ofLane = make(map[int64]int32)
 	keys := make(map[[2]string]int32)
 	return c.query(ctx, "SELECT id, source, name FROM lanes", func(row []value) error {
@@ -263,7 +284,7 @@ func (g *grouping) groupLanes(ctx context.Context, c *conn, q *ledger.Query) err
 		}
 		key, ok := keys[names]
 		if !ok {
-			key = int32(len(keys))
+			key = int32(len(g.laneNames))
 			keys[names] = key
 			g.laneNames = append(g.laneNames, names[:])
 		}
@@ -276,6 +297,9 @@ func (g *grouping) groupLanes(ctx context.Context, c *conn, q *ledger.Query) err
 func (g *grouping) key(lane, series int64) (key uint64, wanted bool) {
 	if series < 0 || series >= int64(len(g.ofSeries)) || g.ofSeries[series] < 0 {
 		return 0, false
+	}
+	if !g.lanes {
+		return uint64(g.ofSeries[series]), true
 	}
 	k, ok := g.ofLane[lane]
 	return uint64(k)<<32 | uint64(g.ofSeries[series]), ok

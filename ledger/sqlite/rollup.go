@@ -43,9 +43,9 @@ func setMark(w *conn, name string, at int64) error {
 	return err
 }
 
-// chunkRows is about how many rows one transaction of a roll-up reads or
+// defaultChunk is about how many rows one transaction of a roll-up reads or
 // deletes: few enough that commits of lanes wait a tenth of a second at most.
-const chunkRows = 20_000
+const defaultChunk = 20_000
 
 // Rollup applies r as of now: it adds up the hours and days that are over,
 // deletes what is older than its retention and gives space back. It works in
@@ -57,13 +57,14 @@ func (l *Ledger) Rollup(ctx context.Context, r ledger.Retention, now time.Time) 
 	r.Days = max(r.Days, r.Hours)
 	ago := func(d time.Duration, span int64) int64 { return floor(now.Add(-max(d, 0)).Unix(), span) }
 	hour, day := ago(0, 3600), ago(0, 86400)
+	chunk := l.options.chunk
 	for _, step := range []struct {
 		doing string
 		// once does one transaction's worth of it, if there is any left.
 		once func(w *conn) (more bool, err error)
 	}{
-		{"sum minutes up to hours", func(w *conn) (bool, error) { return sumMinutes.once(w, hour) }},
-		{"sum hours up to days", func(w *conn) (bool, error) { return sumHours.once(w, day) }},
+		{"sum minutes up to hours", func(w *conn) (bool, error) { return sumMinutes.once(w, chunk, hour) }},
+		{"sum hours up to days", func(w *conn) (bool, error) { return sumHours.once(w, chunk, day) }},
 		{"set what is kept", func(w *conn) (bool, error) {
 			m, err := readMarks(w)
 			if err == nil {
@@ -74,17 +75,17 @@ func (l *Ledger) Rollup(ctx context.Context, r ledger.Retention, now time.Time) 
 			}
 			return false, err
 		}},
-		{"delete old minutes", func(w *conn) (bool, error) { return deleteChunk(w, "count_minutes", "minutes_from") }},
-		{"delete old hours", func(w *conn) (bool, error) { return deleteChunk(w, "count_hours", "hours_from") }},
+		{"delete old minutes", func(w *conn) (bool, error) { return deleteChunk(w, chunk, "count_minutes", "minutes_from") }},
+		{"delete old hours", func(w *conn) (bool, error) { return deleteChunk(w, chunk, "count_hours", "hours_from") }},
 		{"sum days up", func(w *conn) (bool, error) {
 			m, err := readMarks(w)
 			if err != nil {
 				return false, err
 			}
-			return sumDays.once(w, min(ago(r.Days, 86400), m.hoursFrom))
+			return sumDays.once(w, chunk, min(ago(r.Days, 86400), m.hoursFrom))
 		}},
-		{"sum recipient domains up", func(w *conn) (bool, error) { return moveDomains(w, ago(r.Minutes, 86400)) }},
-		{"delete old recipient domains", func(w *conn) (bool, error) { return deleteDomains(w, ago(r.Domains, 86400)) }},
+		{"sum recipient domains up", func(w *conn) (bool, error) { return moveDomains(w, chunk, ago(r.Minutes, 86400)) }},
+		{"delete old recipient domains", func(w *conn) (bool, error) { return deleteDomains(w, chunk, ago(r.Domains, 86400)) }},
 		{"sum delays up", func(w *conn) (bool, error) {
 			return false, moveDelays(w, ago(r.Hours, 86400), ago(r.Days, 86400))
 		}},
@@ -136,9 +137,9 @@ var (
 	sumDays    = newSum("count_days", 86400, "count_totals", "0", "days_from", true)
 )
 
-// once sums about chunkRows rows up, none of them from time end on. The rows
+// once sums about chunk rows up, none of them from time end on. The rows
 // and the mark move together, so every row is added once.
-func (s *sum) once(w *conn, end int64) (more bool, err error) {
+func (s *sum) once(w *conn, chunk, end int64) (more bool, err error) {
 	from, err := w.integer("SELECT at FROM marks WHERE name = ?", 0, s.mark)
 	if err != nil || from >= end {
 		return false, err
@@ -149,7 +150,7 @@ func (s *sum) once(w *conn, end int64) (more bool, err error) {
 	}
 	to := end
 	if first < end {
-		cut, err := w.integer(s.cut, end, first, int64(chunkRows))
+		cut, err := w.integer(s.cut, end, first, chunk)
 		if err != nil {
 			return false, err
 		}
@@ -167,12 +168,12 @@ func (s *sum) once(w *conn, end int64) (more bool, err error) {
 }
 
 // deleteChunk deletes some rows of the table that are older than the mark.
-func deleteChunk(w *conn, table, mark string) (more bool, err error) {
+func deleteChunk(w *conn, chunk int64, table, mark string) (more bool, err error) {
 	end, err := w.integer("SELECT at FROM marks WHERE name = ?", 0, mark)
 	if err != nil {
 		return false, err
 	}
-	cut, err := w.integer("SELECT start FROM "+table+" WHERE start < ? ORDER BY start LIMIT 1 OFFSET ?", end, end, int64(chunkRows))
+	cut, err := w.integer("SELECT start FROM "+table+" WHERE start < ? ORDER BY start LIMIT 1 OFFSET ?", end, end, chunk)
 	if err != nil {
 		return false, err
 	}
@@ -183,8 +184,8 @@ func deleteChunk(w *conn, table, mark string) (more bool, err error) {
 
 // moveDomains moves some counts per recipient domain that are older than end
 // from hours to days.
-func moveDomains(w *conn, end int64) (more bool, err error) {
-	start, domain, more, err := cutDomains(w, "domain_hours", end)
+func moveDomains(w *conn, chunk, end int64) (more bool, err error) {
+	start, domain, more, err := cutDomains(w, chunk, "domain_hours", end)
 	if err != nil {
 		return false, err
 	}
@@ -199,9 +200,9 @@ func moveDomains(w *conn, end int64) (more bool, err error) {
 
 // deleteDomains deletes some counts per recipient domain that are older than
 // end.
-func deleteDomains(w *conn, end int64) (more bool, err error) {
+func deleteDomains(w *conn, chunk, end int64) (more bool, err error) {
 	for _, table := range []string{"domain_hours", "domain_days"} {
-		start, domain, left, err := cutDomains(w, table, end)
+		start, domain, left, err := cutDomains(w, chunk, table, end)
 		if err != nil {
 			return false, err
 		}
@@ -215,7 +216,7 @@ func deleteDomains(w *conn, end int64) (more bool, err error) {
 
 // cutDomains returns what bounds a chunk of the table's rows older than end,
 // and whether there are more.
-func cutDomains(w *conn, table string, end int64) (start int64, domain string, more bool, err error) {
+func cutDomains(w *conn, chunk int64, table string, end int64) (start int64, domain string, more bool, err error) {
 	start = end
 	err = w.query(context.Background(), "SELECT start, domain FROM "+table+" WHERE start < ? ORDER BY start, domain LIMIT 1 OFFSET ?",
 		func(row []value) error {
@@ -223,7 +224,7 @@ func cutDomains(w *conn, table string, end int64) (start int64, domain string, m
 			domain, _ = row[1].(string)
 			more = true
 			return nil
-		}, end, int64(chunkRows))
+		}, end, chunk)
 	return start, domain, more, err
 }
 

@@ -28,6 +28,8 @@ type Options struct {
 	// BusyTimeout is how long to wait for another program that has locked the
 	// file, such as a sqlite3 that is writing. Default 5 s.
 	BusyTimeout time.Duration
+
+	chunk int64 // see defaultChunk; tests have less
 }
 
 func (o *Options) setDefaults() {
@@ -39,6 +41,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.BusyTimeout <= 0 {
 		o.BusyTimeout = 5 * time.Second
+	}
+	if o.chunk <= 0 {
+		o.chunk = defaultChunk
 	}
 }
 

@@ -12,8 +12,17 @@ import (
 var _ pipeline.Ledger = (*sqlite.Ledger)(nil)
 
 func TestLedger(t *testing.T) {
-	ledgertest.Run(t, func(t *testing.T) ledgertest.Open {
+	ledgertest.Run(t, newStore(sqlite.Options{}))
+}
+
+// TestLedgerInSmallSteps rolls up in transactions of a row or two.
+func TestLedgerInSmallSteps(t *testing.T) {
+	ledgertest.Run(t, newStore(sqlite.WithChunk(1)))
+}
+
+func newStore(o sqlite.Options) func(t *testing.T) ledgertest.Open {
+	return func(t *testing.T) ledgertest.Open {
 		path := filepath.Join(t.TempDir(), "ledger.db")
-		return func() (ledgertest.Ledger, error) { return sqlite.Open(t.Context(), path, sqlite.Options{}) }
-	})
+		return func() (ledgertest.Ledger, error) { return sqlite.Open(t.Context(), path, o) }
+	}
 }
