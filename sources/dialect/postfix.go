@@ -247,10 +247,6 @@ func setReason(e *event.Event, text []byte) {
 	if n := len(text); n > 0 && text[n-1] == ')' {
 		text = text[:n-1]
 	}
-	if hasPrefix(text, suspended) {
-		e.Repeat = true
-		text = text[len(suspended):]
-	}
 	r := &e.Reply
 	r.Origin, r.Text = event.OriginLocal, text
 	if e.Outcome == event.Delivered {
@@ -260,13 +256,17 @@ func setReason(e *event.Event, text []byte) {
 		}
 		return
 	}
-	const protocolError = "Protocol error: "
-	if hasPrefix(text, protocolError) {
-		text = text[len(protocolError):]
+	if hasPrefix(text, suspended) {
+		e.Repeat = true
+		text = text[len(suspended):]
+		r.Text = text
 	}
 	switch {
 	case hasPrefix(text, "host "):
 		setAnswer(e, text[len("host "):])
+	case hasPrefix(text, protocolError):
+		setAnswer(e, text[len(protocolError):])
+		r.Text = text
 	case hasPrefix(text, "connect to "):
 		r.Stage = event.StageConnect
 		if host, addr, _, ok := peer(text[len("connect to "):]); ok {
@@ -304,8 +304,9 @@ func setReason(e *event.Event, text []byte) {
 // Reasons that have a server's reply inside, but say more than the reply does:
 // the text keeps them.
 const (
-	startTLS = "TLS is required, but host "
-	login    = "SASL authentication failed; server "
+	protocolError = "Protocol error: host "
+	startTLS      = "TLS is required, but host "
+	login         = "SASL authentication failed; server "
 )
 
 // suspended precedes the reason why the queue manager does not try a
@@ -612,18 +613,11 @@ func seconds(b []byte) int64 {
 	if n == 0 {
 		return -1
 	}
-	micros *= 1e6
-	if n < len(b) && b[n] == '.' {
-		n++
-		for unit := int64(1e5); n < len(b) && isDigit(b[n]); unit /= 10 {
-			micros += int64(b[n]-'0') * unit
-			n++
-		}
-	}
+	part, n := fraction(b, n)
 	if n < len(b) {
 		return -1
 	}
-	return micros
+	return micros*1e6 + part
 }
 
 // unbracket removes the angle brackets around a message id.

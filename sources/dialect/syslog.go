@@ -28,9 +28,9 @@ type syslogHeader struct {
 }
 
 // syslog reads the header of a line in the forms that log files have: an
-// optional "<PRI>", an RFC 3164 timestamp (15 bytes, English month, no year,
-// no zone) or an RFC 3339 one, the host, and the program with or without
-// process id. It is embedded by every dialect that is written through syslog.
+// optional "<PRI>", an RFC 3164 timestamp (15 bytes, English month, no year, no
+// zone; a fraction may follow, as in journalctl -o short-precise) or an RFC 3339
+// one, the host, and the program with or without process id. It is embedded by every dialect that is written through syslog.
 type syslog struct {
 	location  *time.Location // of RFC 3164 timestamps
 	reference time.Time
@@ -84,7 +84,8 @@ func (s *syslog) header(line []byte, h *syslogHeader) error {
 		if second > 60 {
 			return errTimestamp
 		}
-		h.time, rest = (s.bsdUnix+second)*1e6, line[15:]
+		micros, n := fraction(line, len(time.Stamp))
+		h.time, rest = (s.bsdUnix+second)*1e6+micros, line[n:]
 	}
 	if len(rest) < 2 || rest[0] != ' ' {
 		return errTimestamp
@@ -102,8 +103,11 @@ func (s *syslog) header(line []byte, h *syslogHeader) error {
 // tag splits "program[pid]: body" or "program: body". Both results are empty if
 // text does not start so.
 func tag(text []byte) (program, body []byte) {
-	for i := 0; i < len(text); i++ {
-		switch text[i] {
+	for i, c := range text {
+		if c > '[' {
+			continue // most letters
+		}
+		switch c {
 		case ' ':
 			return nil, nil
 		case ':':
@@ -223,14 +227,8 @@ func (s *syslog) rfc3339(b []byte) (micros int64, n int, err error) {
 	if second > 60 {
 		return 0, 0, errTimestamp
 	}
-	micros, n = (s.isoUnix+second)*1e6, 19
-	if b[n] == '.' {
-		n++
-		for unit := int64(1e5); n < len(b) && isDigit(b[n]); unit /= 10 {
-			micros += int64(b[n]-'0') * unit
-			n++
-		}
-	}
+	micros, n = fraction(b, 19)
+	micros += (s.isoUnix + second) * 1e6
 	if n < len(b) && b[n] == 'Z' {
 		return micros, n + 1, nil
 	}
@@ -250,6 +248,19 @@ func (s *syslog) rfc3339(b []byte) (micros int64, n int, err error) {
 		offset = -offset
 	}
 	return micros - offset*1e6, n + length, nil
+}
+
+// fraction reads the fraction of a second at b[n:], if there is one, and returns
+// it in microseconds, cut, with the index after it.
+func fraction(b []byte, n int) (micros int64, end int) {
+	if n < len(b) && b[n] == '.' {
+		n++
+		for unit := int64(1e5); n < len(b) && isDigit(b[n]); unit /= 10 {
+			micros += int64(b[n]-'0') * unit
+			n++
+		}
+	}
+	return micros, n
 }
 
 const monthNames = "JanFebMarAprMayJunJulAugSepOctNovDec"
