@@ -1,0 +1,265 @@
+package classifier
+
+import (
+	"slices"
+
+	"github.com/bouncemeter/bouncemeter/event"
+)
+
+// query is all that a verdict depends on.
+type query struct {
+	code     uint16
+	enhanced event.Enhanced
+	status   event.Enhanced
+	stage    event.Stage
+	origin   event.Origin
+	outcome  event.Outcome
+	provider uint16 // by host name, or else by the recipient's domain
+	byMX     bool
+	speaker  uint16 // by its words
+}
+
+// result is a verdict in the form in which it is cached.
+type result struct {
+	rule        int32 // index, -1 if none decided
+	confidence  float32
+	blocklist   uint16
+	provider    uint16
+	category    event.Category
+	secondary   event.Category
+	persistence event.Persistence
+	rank        uint8
+}
+
+// evidence is a rule whose conditions hold.
+type evidence struct {
+	rule  int32
+	rank  uint8
+	words int // how many words its phrases ask for
+}
+
+// better reports whether x decides rather than y. It is a strict order: rules
+// have unique indexes, in the order of their ids.
+func (t *tables) better(x, y evidence) bool {
+	if x.rank != y.rank {
+		return x.rank > y.rank
+	}
+	if a, b := t.rules[x.rule].weight, t.rules[y.rule].weight; a != b {
+		return a > b
+	}
+	if x.words != y.words {
+		return x.words > y.words
+	}
+	return x.rule < y.rule
+}
+
+// judge is one goroutine's memory for finding evidence.
+type judge struct {
+	t       *tables
+	scan    *scanner
+	touched []int32
+	bits    []uint32 // by rule; zero between texts
+	words   []int    // by rule, valid where bits is not zero
+	lists   []uint16
+	// speaker is whose words were found, by the longest phrase.
+	speaker      uint16
+	speakerWords int
+	found        []evidence
+	// trace, if set, is told each phrase that matches.
+	trace func(meaning, from, to int32)
+}
+
+func newJudge(t *tables) *judge {
+	j := &judge{t: t, scan: newScanner(t.machine), bits: make([]uint32, len(t.rules)), words: make([]int, len(t.rules))}
+	j.scan.found = j.phrase
+	return j
+}
+
+// phrase takes one phrase that was found.
+func (j *judge) phrase(index, from, to int32) {
+	m := &j.t.meanings[index]
+	if j.trace != nil {
+		j.trace(index, from, to)
+	}
+	switch {
+	case m.rule >= 0:
+		if j.bits[m.rule] == 0 {
+			j.touched = append(j.touched, m.rule)
+			j.words[m.rule] = 0
+		}
+		j.bits[m.rule] |= m.bit
+		if m.bit != bitVeto {
+			j.words[m.rule] = max(j.words[m.rule], m.words)
+		}
+	case m.blocklist > 0:
+		if !slices.Contains(j.lists, m.blocklist) {
+			j.lists = append(j.lists, m.blocklist)
+		}
+	case m.words > j.speakerWords || m.words == j.speakerWords && m.provider < j.speaker:
+		j.speaker, j.speakerWords = m.provider, m.words
+	}
+}
+
+// read finds the phrases of a text.
+func (j *judge) read(x *text) {
+	j.touched, j.lists, j.found = j.touched[:0], j.lists[:0], j.found[:0]
+	j.speaker, j.speakerWords = 0, 0
+	j.scan.scan(x)
+}
+
+// decide gathers the evidence for what has been read and returns the verdict.
+func (j *judge) decide(x *text, q *query) result {
+	t := j.t
+	q.speaker = j.speaker
+	for _, index := range j.touched {
+		r := &t.rules[index]
+		bits := j.bits[index]
+		j.bits[index] = 0
+		if bits&bitVeto != 0 || bits&r.need != r.need || !r.conditions(q) {
+			continue
+		}
+		if !r.matchesRegexps(x.buf) {
+			continue
+		}
+		words := j.words[index] + len(r.all)
+		if len(r.codes)+len(r.enhanced) > 0 || r.stages != 0 {
+			words++
+		}
+		j.found = append(j.found, evidence{index, r.rank, words})
+	}
+	for _, index := range t.coded {
+		r := &t.rules[index]
+		if r.conditions(q) {
+			words := 0
+			if len(r.enhanced) > 0 && !r.enhanced[0].anyDetail {
+				words++
+			}
+			if r.stages != 0 {
+				words++
+			}
+			j.found = append(j.found, evidence{index, r.rank, words})
+		} else if !q.status.IsZero() && r.rank == rankEnhanced {
+			own := *q
+			own.enhanced = q.status
+			if r.conditions(&own) {
+				j.found = append(j.found, evidence{index, rankStatus, 0})
+			}
+		}
+	}
+	return j.verdict(q)
+}
+
+func (r *compiledRule) matchesRegexps(b []byte) bool {
+	for _, re := range r.regexps {
+		if !re.Match(b) {
+			return false
+		}
+	}
+	return true
+}
+
+// verdict chooses among the evidence.
+func (j *judge) verdict(q *query) result {
+	t := j.t
+	res := result{rule: -1, category: event.Unclassified, provider: q.provider}
+	if q.provider == providerOther && !q.byMX {
+		res.provider = q.speaker
+	}
+	best := -1
+	for i := range j.found {
+		if best < 0 || t.better(j.found[i], j.found[best]) {
+			best = i
+		}
+	}
+	if best >= 0 {
+		w := j.found[best]
+		r := &t.rules[w.rule]
+		res.rule, res.rank, res.category, res.secondary = w.rule, w.rank, r.category, r.secondary
+		res.blocklist = r.blocklist
+		if res.secondary == event.Unset {
+			res.secondary = j.second(w)
+		}
+		res.confidence = confidence(w.rank, r.weight)
+		if res.persistence == event.PersistenceUnknown {
+			res.persistence = r.persistence
+		}
+	}
+	if res.blocklist == 0 && (res.category == event.IPBlocklisted || res.category == event.DomainBlocklisted) {
+		res.blocklist = j.listed(res.category)
+	}
+	switch q.outcome {
+	case event.Deferred, event.Held:
+		res.persistence = event.Transient
+	case event.Bounced, event.Expired, event.Suppressed:
+		res.persistence = event.Permanent
+	}
+	if res.persistence == event.PersistenceUnknown {
+		switch class := max(uint16(q.enhanced.Class), q.code/100); {
+		case q.code/100 == 4 || q.code == 0 && class == 4:
+			res.persistence = event.Transient
+		case class == 5:
+			res.persistence = event.Permanent
+		default:
+			res.persistence = res.category.Info().Habit
+		}
+	}
+	return res
+}
+
+// second returns the category of the best other cause that the text names, if
+// it is one in its own right and not another word for the winner's.
+func (j *judge) second(winner evidence) event.Category {
+	t := j.t
+	main := t.rules[winner.rule].category
+	best := evidence{rule: -1}
+	for _, e := range j.found {
+		r := &t.rules[e.rule]
+		if e.rank < rankText || r.category == main || r.weight < 50 || main != event.QueueExpired && r.category.Info().Group == main.Info().Group {
+			continue
+		}
+		if best.rule < 0 || t.better(e, best) {
+			best = e
+		}
+	}
+	if best.rule < 0 {
+		return event.Unset
+	}
+	return t.rules[best.rule].category
+}
+
+// listed returns the list that the text blames: one of the category's kind
+// before others, and the first found of these, as a reply names the list before
+// it tells where to look things up.
+func (j *judge) listed(c event.Category) uint16 {
+	for _, l := range j.lists {
+		if (j.t.blocklists[l].Kind == "ip") == (c == event.IPBlocklisted) {
+			return l
+		}
+	}
+	if len(j.lists) > 0 {
+		return j.lists[0]
+	}
+	return 0
+}
+
+// confidence says how often evidence of this kind is right.
+func confidence(rank uint8, weight int) float32 {
+	switch rank {
+	case rankProviderText:
+		return 0.98
+	case rankText:
+		if weight < 40 {
+			return 0.8
+		}
+		return 0.95
+	case rankProviderEnhanced:
+		return 0.9
+	case rankEnhanced:
+		return 0.7
+	case rankCode:
+		return 0.5
+	case rankStatus:
+		return 0.4
+	}
+	return 0
+}

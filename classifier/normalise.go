@@ -1,0 +1,523 @@
+package classifier
+
+import (
+	"bytes"
+
+	"github.com/bouncemeter/bouncemeter/event"
+)
+
+// maxText bounds how much of a reply is read. RFC 5321 section 4.5.3.1.5 allows
+// 512 bytes a line; multi-line replies and non-delivery reports are longer, but
+// say why early.
+const maxText = 4096
+
+// Masks stand in the normalised text for what differs from message to message.
+// They are upper case and so never equal a word of the text.
+const (
+	maskAddress = "ADDR"
+	maskIP      = "IP"
+	maskHost    = "HOST"
+	maskNumber  = "N"
+	maskStop    = "." // the end of a sentence
+)
+
+// span is a word of the normalised text.
+type span struct{ start, end int32 }
+
+// text is a reply made ready for matching. Its memory is reused.
+type text struct {
+	buf   []byte // the words, each after a space
+	words []span
+	// code and enhanced are the innermost ones that the text itself states.
+	code     uint16
+	enhanced event.Enhanced
+	stage    event.Stage // told by a wrapper, or StageUnknown
+
+	strong  bool // enhanced stood where a code belongs
+	scratch []byte
+	last    string // the mask that was written last, "" after a word
+}
+
+func (t *text) reset() {
+	t.buf, t.words, t.scratch = t.buf[:0], t.words[:0], t.scratch[:0]
+	t.code, t.enhanced, t.stage, t.strong, t.last = 0, event.Enhanced{}, event.StageUnknown, false, ""
+}
+
+// Character classes of raw bytes.
+const (
+	letter = 1 << iota // ASCII letters and all bytes from 0x80
+	digit
+	inner // may stand inside of a word, an address, a host name or an id
+	sentence
+)
+
+var class = func() (t [256]uint8) {
+	for c := range t {
+		switch {
+		case c|0x20 >= 'a' && c|0x20 <= 'z' || c >= 0x80:
+			t[c] = letter
+		case c >= '0' && c <= '9':
+			t[c] = digit
+		}
+	}
+	for _, c := range []byte(".@_+=~%&:-'?") {
+		t[c] |= inner
+	}
+	for _, c := range []byte(".!;?") {
+		t[c] |= sentence
+	}
+	return t
+}()
+
+var lower = func() (t [256]byte) {
+	for c := range t {
+		t[c] = byte(c)
+		if c >= 'A' && c <= 'Z' {
+			t[c] |= 0x20
+		}
+	}
+	return t
+}()
+
+// normalise reads raw into t. keep tells which words with digits and which
+// dotted names the rules know and must not be masked.
+func (t *text) normalise(raw []byte, keep *lexicon) {
+	t.reset()
+	raw, t.stage = unwrap(raw)
+	if len(raw) > maxText {
+		raw = raw[:maxText]
+	}
+	var (
+		atStart = true  // only punctuation stands before in this reply or line
+		inURL   = false // a scheme stands before in the same run
+		prev    byte    // the last byte that is no space
+	)
+	for i := 0; i < len(raw); {
+		c := raw[i]
+		k := class[c]
+		if k&(letter|digit) == 0 {
+			i++
+			switch {
+			case c <= ' ' || c == 0x7f:
+				inURL = false
+				if c == '\n' {
+					atStart = true
+				}
+				continue
+			case c == '#' && i+2 < len(raw) && raw[i] == '0' && raw[i+1] == '1' && (raw[i+2]|3) == '3':
+				// syslog's escapes of control characters, #012 for a line feed
+				i += 3
+				atStart, inURL, prev = true, false, 0
+				continue
+			case c == '\\' && i < len(raw) && (raw[i]|0x1c) == 'n'|0x1c && (raw[i] == 'n' || raw[i] == 'r'):
+				// Exim's escape of a line end
+				i++
+				atStart, inURL, prev = true, false, 0
+				continue
+			case k&sentence != 0 && (i == len(raw) || raw[i] <= ' '):
+				t.mask(maskStop)
+			}
+			prev = c
+			continue
+		}
+
+		// A run of letters followed by a separator is a word: most are.
+		start := i
+		if c < 0x80 && k == letter {
+			for i++; i < len(raw) && raw[i] < 0x80 && class[raw[i]] == letter; i++ {
+			}
+			if i == len(raw) || class[raw[i]] == 0 || class[raw[i]] == sentence ||
+				class[raw[i]]&inner != 0 && (i+1 == len(raw) || raw[i+1] <= ' ') {
+				t.word(raw[start:i])
+				atStart, prev = false, raw[i-1]
+				continue
+			}
+		} else if k == digit {
+			n, isCode := t.replyCode(raw, i, atStart || inner&class[prev] != 0 && prev != '-' || prev == '>' || prev == '<' || prev == '(' || prev == '"')
+			if isCode {
+				i += n
+				atStart, prev = true, ':'
+				continue
+			}
+		}
+		for ; i < len(raw) && class[raw[i]]&(letter|digit|inner) != 0; i++ {
+			if raw[i] == '?' && inURL {
+				break
+			}
+		}
+		chunk := bytes.TrimRight(raw[start:i], ".@_+=~%&:-'?")
+		if i < len(raw) && raw[i] == '/' && i+1 < len(raw) && raw[i+1] == '/' {
+			inURL = true
+		}
+		t.chunk(chunk, atStart || prev == '#' || prev == '(', keep)
+		ended := raw[start+len(chunk) : i]
+		if len(ended) > 0 && class[ended[len(ended)-1]]&sentence != 0 && (i == len(raw) || raw[i] <= ' ') {
+			t.mask(maskStop)
+		}
+		atStart, prev = false, raw[i-1]
+	}
+	if t.last == maskStop { // a full stop at the very end says nothing
+		t.drop()
+	}
+}
+
+// replyCode reads a basic reply code at raw[i:] and returns what to skip. A
+// number counts as one where a reply may begin (start), before an enhanced
+// code, and where it repeats the code of the reply, as it does on each line of
+// a multi-line reply.
+func (t *text) replyCode(raw []byte, i int, start bool) (n int, ok bool) {
+	if i+3 > len(raw) || raw[i] != '4' && raw[i] != '5' || class[raw[i+1]] != digit || class[raw[i+2]] != digit {
+		return 0, false
+	}
+	n = 3
+	if i+3 < len(raw) {
+		switch c := raw[i+3]; {
+		case c == ' ' || c == '-' || c == '\t':
+			n = 4
+		case c == ':' || c == '\n' || c == '\r' || c == '#' || c == '\\':
+		default:
+			return 0, false
+		}
+	}
+	code := uint16(raw[i]-'0')*100 + uint16(raw[i+1]-'0')*10 + uint16(raw[i+2]-'0')
+	_, e := event.ParseEnhanced(raw[i+n:])
+	if !start && e == 0 && code != t.code || i > 0 && class[raw[i-1]]&(letter|digit) != 0 {
+		return 0, false
+	}
+	if code != t.code {
+		t.code, t.strong = code, false
+	}
+	return n, true
+}
+
+// word writes an ASCII word.
+func (t *text) word(w []byte) {
+	t.buf = append(t.buf, ' ')
+	start := len(t.buf)
+	t.buf = append(t.buf, w...)
+	b := t.buf[start:]
+	for i, c := range b {
+		b[i] = lower[c]
+	}
+	t.words = append(t.words, span{int32(start), int32(len(t.buf))})
+	t.last = ""
+}
+
+// raw writes a word that has been folded.
+func (t *text) folded(w []byte) {
+	if len(w) == 0 {
+		return
+	}
+	start := len(t.buf) + 1
+	t.buf = append(append(t.buf, ' '), w...)
+	t.words = append(t.words, span{int32(start), int32(len(t.buf))})
+	t.last = ""
+}
+
+// mask writes a mask unless the same one was just written, so that a list of
+// numbers is one.
+func (t *text) mask(m string) {
+	if t.last == m || m == maskStop && len(t.words) == 0 {
+		return
+	}
+	start := len(t.buf) + 1
+	t.buf = append(append(t.buf, ' '), m...)
+	t.words = append(t.words, span{int32(start), int32(len(t.buf))})
+	t.last = m
+}
+
+// drop takes the last word back.
+func (t *text) drop() {
+	n := len(t.words) - 1
+	t.buf = t.buf[:t.words[n].start-1]
+	t.words = t.words[:n]
+	t.last = ""
+}
+
+// chunk reads what has more than letters in it: an address, a host name, a
+// number, an id, or words joined by punctuation.
+func (t *text) chunk(b []byte, start bool, keep *lexicon) {
+	at, high := -1, false
+	for i, c := range b {
+		if c == '@' && i > 0 {
+			at = i
+		} else if c >= 0x80 || c == '=' && i+2 < len(b) && quoted(b[i:]) >= 0x80 {
+			high = true
+		}
+	}
+	if at > 0 && at+1 < len(b) || bytes.Contains(b, []byte("%40")) {
+		t.mask(maskAddress)
+		return
+	}
+	if e, n := event.ParseEnhanced(b); n > 0 && n == len(b) {
+		if start && !t.strong || t.enhanced.IsZero() {
+			t.enhanced, t.strong = e, start
+		} else if start && e.Subject != 0 {
+			t.enhanced = e
+		}
+		return
+	}
+	if high {
+		b = t.fold(b)
+	}
+	if isIP(b) {
+		t.mask(maskIP)
+		return
+	}
+	for len(b) > 0 {
+		n := 0
+		for n < len(b) && !splits(b, n) {
+			n++
+		}
+		if n > 0 {
+			t.piece(b[:n], keep)
+		}
+		if n == len(b) {
+			return
+		}
+		if b[n] == '.' {
+			t.mask(maskStop)
+		}
+		if b[n] == '\'' && n+1 < len(b) && b[n+1]|0x20 == 't' && n > 0 && b[n-1]|0x20 == 'n' && (n+2 == len(b) || class[b[n+2]]&letter == 0) {
+			// "doesn't" is the word doesnt
+			t.buf = append(t.buf, 't')
+			t.words[len(t.words)-1].end++
+			n++
+		}
+		b = b[n+1:]
+	}
+}
+
+// splits reports whether b[i] separates words: punctuation, except what host
+// names and mangled letters are made of, and a full stop without the space
+// after it ("rejected.Please").
+func splits(b []byte, i int) bool {
+	switch b[i] {
+	case ':', '=', '&', '+', '~', '%', '\'', '@', ' ':
+		return true
+	case '?':
+		return i == 0 || class[b[i-1]]&letter == 0 && b[i-1] != '?' || i+1 < len(b) && class[b[i+1]]&letter == 0 && b[i+1] != '?'
+	case '.':
+		return i > 0 && i+2 < len(b) && b[i-1] >= 'a' && b[i-1] <= 'z' && b[i+1] >= 'A' && b[i+1] <= 'Z' && (b[i+2] >= 'a' && b[i+2] <= 'z')
+	}
+	return false
+}
+
+// piece reads a run of letters, digits, dots, hyphens and underscores.
+func (t *text) piece(b []byte, keep *lexicon) {
+	if isIP(b) {
+		t.mask(maskIP)
+		return
+	}
+	b = bytes.Trim(b, ".-_")
+	if dot := bytes.IndexByte(b, '.'); dot > 0 {
+		if e, n := event.ParseEnhanced(b); n > 0 && n == len(b) {
+			if t.enhanced.IsZero() {
+				t.enhanced = e
+			}
+			return
+		}
+		from := len(t.scratch)
+		for _, c := range b {
+			t.scratch = append(t.scratch, lower[c])
+		}
+		name := t.scratch[from:]
+		if w := keep.name(name); w != nil {
+			t.folded(w)
+		} else if last := name[bytes.LastIndexByte(name, '.')+1:]; len(last) > 0 && class[last[0]] == digit {
+			t.mask(maskNumber)
+		} else {
+			t.mask(maskHost)
+		}
+		t.scratch = t.scratch[:from]
+		return
+	}
+	for len(b) > 0 {
+		n, digits := 0, false
+		for n < len(b) && b[n] != '-' && b[n] != '_' {
+			digits = digits || class[b[n]] == digit
+			n++
+		}
+		switch w := b[:n]; {
+		case n == 0:
+		case digits || n > maxWord && w[0] < 0x80:
+			from := len(t.scratch)
+			for _, c := range w {
+				t.scratch = append(t.scratch, lower[c])
+			}
+			if low := t.scratch[from:]; keep.has(low) {
+				t.folded(low)
+			} else {
+				t.mask(maskNumber)
+			}
+			t.scratch = t.scratch[:from]
+		default:
+			t.word(w)
+		}
+		if n == len(b) {
+			return
+		}
+		b = b[n+1:]
+	}
+}
+
+// maxWord is the length from which a run of ASCII letters is an id. German has
+// the longest words that servers use.
+const maxWord = 34
+
+// fold decodes and folds b into the scratch memory: quoted-printable first,
+// then UTF-8 or Latin-1, then lower case without accents.
+func (t *text) fold(b []byte) []byte {
+	t.scratch = t.scratch[:0]
+	for i := 0; i < len(b); i++ {
+		if b[i] == '=' {
+			if c := quoted(b[i:]); c >= 0x80 {
+				t.scratch = append(t.scratch, byte(c))
+				i += 2
+				continue
+			}
+		}
+		t.scratch = append(t.scratch, b[i])
+	}
+	from := len(t.scratch)
+	for i := 0; i < from; {
+		if c := t.scratch[i]; c < 0x80 {
+			t.scratch = append(t.scratch, c) // its case still tells sentences
+			i++
+			continue
+		}
+		r, n := decode(t.scratch[i:from])
+		t.scratch = foldRune(t.scratch, r)
+		i += n
+	}
+	return t.scratch[from:]
+}
+
+// quoted returns the byte that quoted-printable's =XX at b stands for, or -1.
+func quoted(b []byte) int {
+	if len(b) < 3 {
+		return -1
+	}
+	hi, lo := hexDigit(b[1]), hexDigit(b[2])
+	if hi < 0 || lo < 0 {
+		return -1
+	}
+	return hi<<4 | lo
+}
+
+func hexDigit(c byte) int {
+	switch {
+	case c >= '0' && c <= '9':
+		return int(c - '0')
+	case c|0x20 >= 'a' && c|0x20 <= 'f':
+		return int(c|0x20-'a') + 10
+	}
+	return -1
+}
+
+// isIP reports whether b is an IP address in its usual form: four numbers with
+// dots, or hexadecimal groups with "::" or seven colons, after "IPv6:" or not.
+func isIP(b []byte) bool {
+	if len(b) > 5 && b[4] == ':' && b[0]|0x20 == 'i' {
+		b = b[5:]
+	}
+	dots, colons, double, digits := 0, 0, false, 0
+	for i, c := range b {
+		switch {
+		case c == '.':
+			if digits == 0 {
+				return false
+			}
+			dots, digits = dots+1, 0
+		case c == ':':
+			colons++
+			double = double || i > 0 && b[i-1] == ':'
+			digits = 0
+		case hexDigit(c) >= 0:
+			if digits++; digits > 4 || c > '9' && colons == 0 && i > 4 {
+				return false
+			}
+			if c > '9' && dots > 0 {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return dots == 3 && digits > 0 && digits <= 3 && (colons == 0 || double || colons == 6) ||
+		dots == 0 && (double && colons >= 2 || colons == 7)
+}
+
+// unwrap cuts what our own MTA put around a reply, and returns the stage if the
+// wrapper names it: "host H[ip] said: … (in reply to RCPT TO command)",
+// "refused to talk to me:", "smtp;", Exim's "SMTP error from remote mail server
+// after RCPT TO:<a>:". It cuts only what is followed by a reply code, so that
+// words are never lost.
+func unwrap(b []byte) ([]byte, event.Stage) {
+	stage := event.StageUnknown
+	if n := len(b); n > 0 && b[n-1] == ')' {
+		if i := bytes.LastIndex(b, []byte("(in reply to ")); i > 0 {
+			stage = stageNamed(b[i+len("(in reply to ") : n-1])
+			b = b[:i]
+		}
+	}
+	for _, w := range [...]struct {
+		words string
+		stage event.Stage
+	}{
+		{"refused to talk to me: ", event.StageConnect},
+		{" said: ", event.StageUnknown},
+		{"smtp;", event.StageUnknown},
+	} {
+		if i := bytes.LastIndex(b, []byte(w.words)); i >= 0 {
+			if rest := bytes.TrimLeft(b[i+len(w.words):], " "); startsWithCode(rest) {
+				b = rest
+				if stage == event.StageUnknown {
+					stage = w.stage
+				}
+			}
+		}
+	}
+	const exim = "SMTP error from remote mail server after "
+	if i := bytes.Index(b, []byte(exim)); i >= 0 {
+		rest := b[i+len(exim):]
+		if stage == event.StageUnknown {
+			stage = stageNamed(rest)
+		}
+		for j := 0; ; {
+			k := bytes.Index(rest[j:], []byte(": "))
+			if k < 0 {
+				break
+			}
+			if j += k + 2; startsWithCode(rest[j:]) {
+				b = rest[j:]
+				break
+			}
+		}
+	}
+	return b, stage
+}
+
+// startsWithCode reports whether a reply that tells a failure begins at b.
+func startsWithCode(b []byte) bool {
+	return len(b) >= 3 && (b[0] == '4' || b[0] == '5') && class[b[1]] == digit && class[b[2]] == digit &&
+		(len(b) == 3 || b[3] == ' ' || b[3] == '-')
+}
+
+// stageNamed reads the SMTP command at the start of b.
+func stageNamed(b []byte) event.Stage {
+	for _, c := range [...]struct {
+		command string
+		stage   event.Stage
+	}{
+		{"RCPT", event.StageRcpt}, {"MAIL", event.StageMail}, {"end of DATA", event.StageEnd}, {"end of data", event.StageEnd},
+		{"DATA", event.StageData}, {"EHLO", event.StageHelo}, {"HELO", event.StageHelo}, {"LHLO", event.StageHelo},
+		{"initial connection", event.StageConnect}, {"STARTTLS", event.StageTLS}, {"AUTH", event.StageAuth}, {"QUIT", event.StageQuit},
+		{"pipelined MAIL", event.StageMail}, {"pipelined end of data", event.StageEnd}, {"pipelined DATA", event.StageData},
+	} {
+		if len(b) >= len(c.command) && string(b[:len(c.command)]) == c.command {
+			return c.stage
+		}
+	}
+	return event.StageUnknown
+}

@@ -1,0 +1,535 @@
+package classifier
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// A phrase is what a rule looks for, as a person would write it:
+//
+//	mailbox ~ full          up to three other words between
+//	quota .. exceeded       anywhere later in the text
+//	{user} unknown          any of the words listed under that name
+//	(mail|message) size     any of these
+//	quota exce*             any ending
+//	IP is listed            a mask: ADDR, IP, HOST or N
+//
+// Words that carry no meaning of their own (articles, forms of "to be", "your",
+// "has") are skipped in phrases and in texts alike; see stopWords. Masks do not
+// separate words unless the phrase asks for them, so "user unknown" is found in
+// "user <a@example.org> unknown".
+
+// Gaps between the parts of a phrase, in words.
+const (
+	gapNone uint8 = 0
+	gapNear uint8 = 3
+	gapAny  uint8 = 255
+)
+
+// symbol is what the automaton consumes: a term, or a class of them.
+type symbol = int32
+
+// edge leads from a state, or from nowhere (parent < 0), by a symbol to node.
+type edge struct {
+	parent int32
+	node   int32
+	gap    uint8
+}
+
+// automaton finds all phrases in a sequence of symbols.
+type automaton struct {
+	trie  *wordTrie
+	stop  []bool   // by term
+	edges [][]edge // by symbol
+	// What reaching a node means: classes that it completes, phrases that it
+	// ends.
+	fires   [][]symbol
+	phrases [][]int32
+	masks   [4]term // ADDR, IP, HOST, N
+}
+
+var maskNames = [...]string{maskAddress, maskIP, maskHost, maskNumber}
+
+type edgeKey struct {
+	parent int32
+	symbol symbol
+	gap    uint8
+}
+
+// phraseCompiler builds the automaton.
+type phraseCompiler struct {
+	terms    trieBuilder
+	keep     *lexicon
+	classes  map[string]symbol // by name, or by the alternatives' text
+	classIDs int32
+	nodes    map[edgeKey]int32
+	next     int32
+	// byClass has the edges and outputs before terms and classes get one
+	// numbering: classes count down from -2.
+	order   []edgeKey
+	fires   map[int32][]symbol
+	phrases map[int32][]int32
+	words   map[string][]string // {name} and what it stands for
+	opening map[string]bool     // names being expanded, to find circles
+	text    text
+	all     *lexicon // keeps everything: phrases are not masked
+}
+
+func newPhraseCompiler() *phraseCompiler {
+	c := &phraseCompiler{
+		terms: trieBuilder{terms: map[string]term{}}, keep: newLexicon(), all: newLexicon(),
+		classes: map[string]symbol{}, nodes: map[edgeKey]int32{},
+		fires: map[int32][]symbol{}, phrases: map[int32][]int32{},
+		words: map[string][]string{}, opening: map[string]bool{},
+	}
+	c.all.every = true
+	for _, m := range maskNames {
+		c.terms.term(m)
+	}
+	for _, w := range stopWords {
+		c.terms.term(w)
+	}
+	return c
+}
+
+// add compiles a phrase that means output and returns its specificity: how many
+// words it asks for.
+func (c *phraseCompiler) add(phrase string, output int32) (int, error) {
+	node, n, err := c.sequence(phrase)
+	if err != nil {
+		return 0, err
+	}
+	if !slices.Contains(c.phrases[node], output) {
+		c.phrases[node] = append(c.phrases[node], output)
+	}
+	return n, nil
+}
+
+// sequence compiles a phrase to the node that it ends in.
+func (c *phraseCompiler) sequence(phrase string) (node int32, words int, err error) {
+	node = -1
+	gap := gapNone
+	for rest := strings.TrimSpace(phrase); rest != ""; rest = strings.TrimSpace(rest) {
+		var part string
+		end := strings.IndexByte(rest, ' ')
+		if rest[0] == '(' {
+			if end = closing(rest) + 1; end == 0 {
+				return 0, 0, fmt.Errorf("%q lacks the closing bracket: write (this|that)", phrase)
+			}
+			if end < len(rest) && rest[end] == '*' {
+				end++
+			}
+		}
+		if end < 0 {
+			end = len(rest)
+		}
+		part, rest = rest[:end], rest[end:]
+		switch part {
+		case "~":
+			gap = max(gap, gapNear)
+			continue
+		case "..":
+			gap = gapAny
+			continue
+		}
+		symbols, err := c.part(part)
+		if err != nil {
+			return 0, 0, fmt.Errorf("%q: %w", phrase, err)
+		}
+		for _, s := range symbols {
+			if node < 0 {
+				gap = gapNone
+			}
+			node = c.node(node, gap, s)
+			gap = gapNone
+			words++
+		}
+	}
+	if node < 0 {
+		return 0, 0, fmt.Errorf("%q %w", phrase, errNoMeaning)
+	}
+	return node, words, nil
+}
+
+var errNoMeaning = errors.New("has no word that carries meaning: add one")
+
+// closing returns the index of the bracket that closes the one s begins with,
+// or -1.
+func closing(s string) int {
+	depth := 0
+	for i := range len(s) {
+		switch s[i] {
+		case '(':
+			depth++
+		case ')':
+			if depth--; depth == 0 {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+// alternatives splits at each | outside of brackets.
+func alternatives(s string) []string {
+	var list []string
+	depth, from := 0, 0
+	for i := range len(s) {
+		switch s[i] {
+		case '(':
+			depth++
+		case ')':
+			depth--
+		case '|':
+			if depth == 0 {
+				list = append(list, s[from:i])
+				from = i + 1
+			}
+		}
+	}
+	return append(list, s[from:])
+}
+
+func (c *phraseCompiler) node(parent int32, gap uint8, s symbol) int32 {
+	k := edgeKey{parent, s, gap}
+	if n, ok := c.nodes[k]; ok {
+		return n
+	}
+	n := c.next
+	c.next++
+	c.nodes[k] = n
+	c.order = append(c.order, k)
+	return n
+}
+
+// part compiles one part of a phrase: usually to one symbol, to several if
+// punctuation joins words ("e-mail"), to none if it carries no meaning.
+func (c *phraseCompiler) part(part string) ([]symbol, error) {
+	switch {
+	case part[0] == '{':
+		name := strings.Trim(part, "{}")
+		members, ok := c.words[name]
+		if !ok || !strings.HasSuffix(part, "}") {
+			return nil, fmt.Errorf("no words are listed as %s: add them under words, or correct the name", part)
+		}
+		s, err := c.class(part, members)
+		return []symbol{s}, err
+	case part[0] == '(':
+		inside, stem := part[1:closing(part)], strings.HasSuffix(part, ")*")
+		members := alternatives(inside)
+		if stem {
+			for i := range members {
+				members[i] += "*"
+			}
+		}
+		s, err := c.class(part, members)
+		return []symbol{s}, err
+	}
+	for _, m := range maskNames {
+		if part == m {
+			return []symbol{c.terms.term(m)}, nil
+		}
+	}
+	return c.literal(part)
+}
+
+// class returns the symbol of any of the members.
+func (c *phraseCompiler) class(name string, members []string) (symbol, error) {
+	if s, ok := c.classes[name]; ok {
+		return s, nil
+	}
+	if c.opening[name] {
+		return 0, fmt.Errorf("%s contains itself: remove it from its own words", name)
+	}
+	c.opening[name] = true
+	defer delete(c.opening, name)
+	c.classIDs++
+	s := -1 - c.classIDs
+	empty := 0
+	for _, m := range members {
+		node, _, err := c.sequence(m)
+		if errors.Is(err, errNoMeaning) { // one among others does no harm
+			if empty++; empty < len(members) {
+				continue
+			}
+		}
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", name, err)
+		}
+		if !slices.Contains(c.fires[node], s) {
+			c.fires[node] = append(c.fires[node], s)
+		}
+	}
+	c.classes[name] = s
+	return s, nil
+}
+
+// literal compiles a word as written, in all the forms in which servers and
+// logs spell it.
+func (c *phraseCompiler) literal(w string) ([]symbol, error) {
+	stem := strings.HasSuffix(w, "*")
+	plain := strings.TrimSuffix(w, "*")
+	var symbols []symbol
+	forms := [][]string{c.split(plain)}
+	for _, v := range spellings(plain) {
+		if f := c.split(v); len(f) == len(forms[0]) {
+			forms = append(forms, f)
+		}
+	}
+	for i := range forms[0] {
+		var alternatives []term
+		for _, f := range forms {
+			word := f[i]
+			if _, ok := c.terms.terms[word]; ok && isStopWord(word) {
+				continue
+			}
+			if stem && i == len(forms[0])-1 {
+				word += "*"
+			}
+			if t := c.terms.term(word); !slices.Contains(alternatives, t) {
+				alternatives = append(alternatives, t)
+			}
+			c.keepWord(word)
+		}
+		switch len(alternatives) {
+		case 0:
+		case 1:
+			symbols = append(symbols, alternatives[0])
+		default:
+			name := fmt.Sprint(alternatives)
+			s, ok := c.classes[name]
+			if !ok {
+				c.classIDs++
+				s = -1 - c.classIDs
+				c.classes[name] = s
+				for _, t := range alternatives {
+					n := c.node(-1, gapNone, t)
+					c.fires[n] = append(c.fires[n], s)
+				}
+			}
+			symbols = append(symbols, s)
+		}
+	}
+	return symbols, nil
+}
+
+// keepWord makes masking spare a word that rules name.
+func (c *phraseCompiler) keepWord(w string) {
+	if strings.ContainsAny(w, "0123456789.") && !strings.HasSuffix(w, "*") {
+		c.keep.add(w)
+	}
+}
+
+// split normalises a word of a phrase.
+func (c *phraseCompiler) split(w string) []string {
+	c.text.normalise([]byte("x "+w), c.all)
+	words := make([]string, 0, 2)
+	for _, s := range c.text.words[1:] {
+		words = append(words, string(c.text.buf[s.start:s.end]))
+	}
+	return words
+}
+
+// spellings returns the other forms in which logs show a word with letters
+// beyond ASCII: a question mark for each letter or for each byte of it, and
+// German and Scandinavian letters written out.
+func spellings(w string) []string {
+	ascii, other := 0, 0
+	for _, r := range w {
+		if r < utf8.RuneSelf {
+			ascii++
+		} else {
+			other++
+		}
+	}
+	if other == 0 || ascii < 3 {
+		return nil
+	}
+	replace := func(by func(r rune) string) string {
+		var b strings.Builder
+		for _, r := range w {
+			if r < utf8.RuneSelf {
+				b.WriteRune(r)
+			} else {
+				b.WriteString(by(r))
+			}
+		}
+		return b.String()
+	}
+	forms := []string{
+		replace(func(rune) string { return "?" }),
+		replace(func(r rune) string { return strings.Repeat("?", utf8.RuneLen(r)) }),
+	}
+	if strings.ContainsAny(w, "äöüåøæÄÖÜÅØÆ") {
+		long := map[rune]string{'ä': "ae", 'ö': "oe", 'ü': "ue", 'å': "aa", 'ø': "oe", 'æ': "ae", 'Ä': "ae", 'Ö': "oe", 'Ü': "ue", 'Å': "aa", 'Ø': "oe", 'Æ': "ae"}
+		forms = append(forms, replace(func(r rune) string {
+			if s, ok := long[r]; ok {
+				return s
+			}
+			return string(r)
+		}))
+	}
+	return forms
+}
+
+// finish lays out the automaton.
+func (c *phraseCompiler) finish() *automaton {
+	terms := int32(len(c.terms.names))
+	number := func(s symbol) symbol {
+		if s < 0 {
+			return terms - 2 - s // the first class, -2, follows the last term
+		}
+		return s
+	}
+	a := &automaton{
+		trie: c.terms.build(), stop: make([]bool, terms),
+		edges: make([][]edge, terms+c.classIDs), fires: make([][]symbol, c.next), phrases: make([][]int32, c.next),
+	}
+	for i, m := range maskNames {
+		a.masks[i] = c.terms.terms[m]
+	}
+	for _, w := range stopWords {
+		a.stop[c.terms.terms[w]] = true
+	}
+	for _, k := range c.order {
+		s := number(k.symbol)
+		a.edges[s] = append(a.edges[s], edge{k.parent, c.nodes[k], k.gap})
+	}
+	// The edges that go on come before those that begin: a word that does both
+	// must see the states that its predecessors left.
+	for _, e := range a.edges {
+		slices.SortStableFunc(e, func(x, y edge) int { return int(y.node) - int(x.node) })
+	}
+	for n, list := range c.fires {
+		for _, s := range list {
+			a.fires[n] = append(a.fires[n], number(s))
+		}
+	}
+	for n, list := range c.phrases {
+		a.phrases[n] = list
+	}
+	return a
+}
+
+// progress is how far a phrase has been found: where its words begin and end.
+type progress struct {
+	generation uint32
+	start, end int32 // positions of the first and last word
+	from, to   int32 // indexes of the first and last word of the text
+}
+
+// scanner runs the automaton over one text after the other, for one goroutine.
+type scanner struct {
+	a          *automaton
+	state      []progress
+	generation uint32
+	// found is called for each phrase that ends, with the indexes of its first
+	// and last word.
+	found func(phrase, from, to int32)
+}
+
+func newScanner(a *automaton) *scanner {
+	return &scanner{a: a, state: make([]progress, len(a.fires))}
+}
+
+// scan finds all phrases in t.
+func (s *scanner) scan(t *text) {
+	if s.generation++; s.generation == 0 { // after 4 billion texts
+		clear(s.state)
+		s.generation = 1
+	}
+	position := int32(0)
+	for i, w := range t.words {
+		word := t.buf[w.start:w.end]
+		index := int32(i)
+		switch c := word[0]; {
+		case c == '.':
+			position++
+		case c >= 'A' && c <= 'Z':
+			for m, name := range maskNames {
+				if len(name) == len(word) && name[0] == c {
+					s.fire(s.a.masks[m], position+1, position, index, index)
+				}
+			}
+		default:
+			position = s.word(word, position, index)
+		}
+	}
+}
+
+// word finds the terms of one word and returns the position after it.
+func (s *scanner) word(word []byte, position, index int32) int32 {
+	trie := s.a.trie
+	for i := 0; i < len(word); {
+		if unbounded(word[i]) {
+			position++
+			end := position
+			for state, j := int32(0), i; j < len(word); j++ {
+				if state = trie.step(state, word[j]); state < 0 {
+					break
+				}
+				if j+1 < len(word) && !utf8.RuneStart(word[j+1]) {
+					continue
+				}
+				if t := trie.exact[state]; t >= 0 && !s.a.stop[t] {
+					s.fire(t, position, end, index, index)
+				}
+				if t := trie.stem[state]; t >= 0 {
+					s.fire(t, position, end, index, index)
+				}
+				end++
+			}
+			for i++; i < len(word) && !utf8.RuneStart(word[i]); i++ {
+			}
+			continue
+		}
+		j := i
+		state := int32(0)
+		position++
+		for ; j < len(word) && !unbounded(word[j]) || j < len(word) && !utf8.RuneStart(word[j]); j++ {
+			if state < 0 {
+				continue
+			}
+			if state = trie.step(state, word[j]); state >= 0 {
+				if t := trie.stem[state]; t >= 0 {
+					s.fire(t, position, position, index, index)
+				}
+			}
+		}
+		if state >= 0 {
+			if t := trie.exact[state]; t >= 0 {
+				if s.a.stop[t] {
+					position--
+				} else {
+					s.fire(t, position, position, index, index)
+				}
+			}
+		}
+		i = j
+	}
+	return position
+}
+
+// fire takes one symbol that stands at the positions start to end.
+func (s *scanner) fire(y symbol, start, end, from, to int32) {
+	for _, e := range s.a.edges[y] {
+		first, begin := from, start
+		if e.parent >= 0 {
+			p := &s.state[e.parent]
+			if p.generation != s.generation || start <= p.end || e.gap != gapAny && start-p.end-1 > int32(e.gap) {
+				continue
+			}
+			first, begin = p.from, p.start
+		}
+		s.state[e.node] = progress{s.generation, begin, end, first, to}
+		for _, phrase := range s.a.phrases[e.node] {
+			s.found(phrase, first, to)
+		}
+		for _, f := range s.a.fires[e.node] {
+			s.fire(f, begin, end, first, to)
+		}
+	}
+}
