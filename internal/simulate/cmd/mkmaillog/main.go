@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -70,13 +71,14 @@ func run(args []string, out io.Writer) error {
 
 // parseSize reads a number with an optional K, M or G.
 func parseSize(s string) (int64, error) {
-	unit := int64(1)
-	if i := strings.IndexByte("KMG", s[max(0, len(s)-1)]); len(s) > 0 && i >= 0 {
-		unit = [...]int64{1e3, 1e6, 1e9}[i]
-		s = s[:len(s)-1]
+	digits, unit := s, int64(1)
+	for suffix, n := range map[string]int64{"K": 1e3, "M": 1e6, "G": 1e9} {
+		if d, ok := strings.CutSuffix(s, suffix); ok {
+			digits, unit = d, n
+		}
 	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || n < 0 {
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n < 0 || n > math.MaxInt64/unit {
 		return 0, fmt.Errorf("%q is no size: write for example 100M or 1G", s)
 	}
 	return n * unit, nil
