@@ -38,7 +38,7 @@ func splitRotation(name string, inner bool) (live, mark string, ok bool) {
 		if i < 0 {
 			i = strings.LastIndexByte(stem, '.')
 		}
-		if ext == "" || i <= 0 || !isMark(stem[i+1:]) {
+		if ext == "" || isMark(ext[1:]) || i <= 0 || !isMark(stem[i+1:]) {
 			return "", "", false
 		}
 		return stem[:i] + ext, stem[i+1:], true
@@ -155,9 +155,11 @@ func (e entry) live() bool { return e.mark == "" }
 func sortEntries(es []entry) {
 	var newestDate, newestNumber int64
 	for _, e := range es {
-		if t := e.info.ModTime().UnixNano(); isDate(e.mark) {
+		switch t := modified(e.info); {
+		case e.live():
+		case isDate(e.mark):
 			newestDate = max(newestDate, t)
-		} else {
+		default:
 			newestNumber = max(newestNumber, t)
 		}
 	}
