@@ -17,8 +17,7 @@ var seriesDimensions = [...]ledger.Dimension{
 
 const loadSeries = "SELECT id, outcome, category, secondary, provider, sender_domain, host, stream FROM series WHERE id > ? ORDER BY id"
 
-// maxSeries is more than any ledger has. A greater id is damage, not a reason
-// to allocate memory for it.
+// maxSeries is more than any ledger has.
 const maxSeries = 1 << 24
 
 // catalog holds the names of all series in memory, 28 bytes for each and every
@@ -57,21 +56,24 @@ type series struct {
 }
 
 // load reads the series that are new in c's snapshot and returns them all.
-func (k *catalog) load(ctx context.Context, c *conn) (series, error) {
+func (k *catalog) load(ctx context.Context, c *conn, path string) (series, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	for d := range k.columns {
+		if len(k.columns[d]) == 0 { // there is no series 0
+			k.columns[d] = append(k.columns[d], k.dictionary[d].add(""))
+		}
+	}
 	last := int64(len(k.columns[0])) - 1
 	if err := c.query(ctx, loadSeries, func(row []value) error {
 		id, _ := row[0].(int64)
-		if id >= maxSeries {
-			return fmt.Errorf("%w: series %d is out of range", ledger.ErrCorrupt, id)
+		// Ids count up from 1 without gaps, as no row is ever deleted.
+		if last++; id != last || id >= maxSeries {
+			return damaged(path, fmt.Errorf("series %d follows %d", id, last-1))
 		}
 		for d := range k.columns {
 			name, _ := row[1+d].(string)
-			i := k.dictionary[d].add(name)
-			for int64(len(k.columns[d])) <= id { // gaps are never referred to
-				k.columns[d] = append(k.columns[d], i)
-			}
+			k.columns[d] = append(k.columns[d], k.dictionary[d].add(name))
 		}
 		return nil
 	}, last); err != nil {

@@ -27,12 +27,7 @@ func (l *Ledger) Commit(ctx context.Context, c *ledger.Commit) error {
 	if c.Position == c.Expected && (len(d.Counts)+len(d.Domains)+len(d.Delays)+len(d.Templates) > 0 || d.Lines != window.Lines{}) {
 		return fmt.Errorf("ledger %s: commit: lane %d counts without moving its position, so a repeat would count twice", l.path, c.Lane)
 	}
-	return l.write(ctx, "commit", func(w *conn) (err error) {
-		defer func() {
-			if err != nil {
-				l.forgetIDs() // those of rows that are rolled back
-			}
-		}()
+	return l.write(ctx, "commit", func(w *conn) error {
 		applied, err := moveLane(w, c, d)
 		if err != nil || applied {
 			return err
@@ -211,7 +206,7 @@ func (ids *seriesIDs) id(w *conn, s *window.Series) (int64, error) {
 	return id, nil
 }
 
-// forgetIDs forgets all ids, as some may be of rows that were rolled back.
+// forgetIDs forgets all ids, as some may be of rows that are rolled back.
 func (l *Ledger) forgetIDs() {
 	clear(l.series.ids)
 	clear(l.kinds)

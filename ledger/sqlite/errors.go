@@ -28,7 +28,7 @@ func fault(path, doing string, err error) error {
 	case codes.SQLITE_FULL:
 		return fmt.Errorf("ledger %s: %s: no space left, nothing was stored: make room in %s: %w", path, doing, filepath.Dir(path), err)
 	case codes.SQLITE_READONLY, codes.SQLITE_CANTOPEN, codes.SQLITE_PERM:
-		return fmt.Errorf("ledger %s: %s: cannot be written: check that the daemon's user owns the file and its folder, and that the file system is not mounted read-only: %w", path, doing, err)
+		return fmt.Errorf("ledger %s: %s: cannot be written: check that this user may write to the file and its folder (a reader too must share the log beside it), and that the file system is not read-only: %w", path, doing, err)
 	case codes.SQLITE_IOERR:
 		return fmt.Errorf("ledger %s: %s: the disk reports an error: check its space and health (dmesg): %w", path, doing, err)
 	case codes.SQLITE_BUSY, codes.SQLITE_LOCKED:

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"time"
@@ -29,7 +30,7 @@ func migrations() []string {
 
 // schemaVersion returns the version of the file's schema: 0 if it is empty,
 // -1 if it is another program's.
-func schemaVersion(c *conn) (int64, error) {
+func schemaVersion(c *conn, path string) (int64, error) {
 	tables, err := c.integer("SELECT count(*) FROM sqlite_schema", 0)
 	if err != nil || tables == 0 {
 		return 0, err
@@ -41,7 +42,11 @@ func schemaVersion(c *conn) (int64, error) {
 	if ours != 2 {
 		return -1, nil
 	}
-	return c.integer("SELECT max(version) FROM schema_versions", -1)
+	version, err := c.integer("SELECT max(version) FROM schema_versions", 0)
+	if err == nil && version < 1 {
+		err = damaged(path, errors.New("the schema has no version"))
+	}
+	return version, err
 }
 
 // checkVersion refuses a file that this program cannot read.

@@ -53,9 +53,9 @@ func (l *Ledger) Query(ctx context.Context, q ledger.Query) ([]ledger.Row, error
 				if g.lanes {
 					lane, _ = row[3].(int64)
 				}
-				key, wanted := g.key(lane, what%maxSeries)
-				if !wanted {
-					return nil
+				key, wanted, err := g.key(lane, what%maxSeries)
+				if !wanted || err != nil {
+					return err
 				}
 				if q.Step > 0 { // times ascend
 					if at := floor(what/maxSeries, q.Step); at != slot {
@@ -192,19 +192,20 @@ func ceil(t, span int64) int64 { return -floor(-t, span) }
 
 // grouping gives each count the key of its group.
 type grouping struct {
+	path      string
 	by        []ledger.Dimension
 	series    series
-	groups    [][]uint32 // key of a group of series → its names by column, as far as asked for
-	ofSeries  []int32    // series → its key, or -1 if it is not wanted
-	lanes     bool       // whether the lane of a count matters
-	ofLane    map[int64]int32
-	laneNames [][]string // key of a group of lanes → its source and name, as far as asked for
+	groups    [][]uint32      // key of a group of series → its names by column, as far as asked for
+	ofSeries  []int32         // series → its key, or -1 if it is not wanted
+	lanes     bool            // whether the lane of a count matters
+	ofLane    map[int64]int32 // lane → its key, or -1 if it is not wanted
+	laneNames [][]string      // key of a group of lanes → its source and name, as far as asked for
 }
 
 func (l *Ledger) newGrouping(ctx context.Context, c *conn, q *ledger.Query) (*grouping, error) {
-	g := &grouping{by: q.By}
+	g := &grouping{path: l.path, by: q.By}
 	var err error
-	if g.series, err = l.catalog.load(ctx, c); err != nil {
+	if g.series, err = l.catalog.load(ctx, c, l.path); err != nil {
 		return nil, err
 	}
 	g.groupSeries(q)
@@ -270,9 +271,11 @@ func (g *grouping) groupLanes(ctx context.Context, c *conn, q *ledger.Query) err
 		source, _ := row[1].(string)
 		name, _ := row[2].(string)
 		if values, ok := q.Where[ledger.BySource]; ok && !slices.Contains(values, source) {
+			g.ofLane[id] = -1
 			return nil
 		}
 		if values, ok := q.Where[ledger.ByLane]; ok && !slices.Contains(values, name) {
+			g.ofLane[id] = -1
 			return nil
 		}
 		var names [2]string
@@ -294,15 +297,19 @@ func (g *grouping) groupLanes(ctx context.Context, c *conn, q *ledger.Query) err
 }
 
 // key returns the key of the group that a count is in, if it is wanted.
-func (g *grouping) key(lane, series int64) (key uint64, wanted bool) {
-	if series < 0 || series >= int64(len(g.ofSeries)) || g.ofSeries[series] < 0 {
-		return 0, false
+func (g *grouping) key(lane, series int64) (key uint64, wanted bool, err error) {
+	if series <= 0 || series >= int64(len(g.ofSeries)) {
+		return 0, false, damaged(g.path, fmt.Errorf("there is no series %d", series))
 	}
-	if !g.lanes {
-		return uint64(g.ofSeries[series]), true
+	s := g.ofSeries[series]
+	if !g.lanes || s < 0 {
+		return uint64(s), s >= 0, nil
 	}
-	k, ok := g.ofLane[lane]
-	return uint64(k)<<32 | uint64(g.ofSeries[series]), ok
+	l, ok := g.ofLane[lane]
+	if !ok {
+		return 0, false, damaged(g.path, fmt.Errorf("there is no lane %d", lane))
+	}
+	return uint64(l)<<32 | uint64(s), l >= 0, nil
 }
 
 // names returns the names of a group in the order that was asked for.

@@ -113,7 +113,7 @@ func OpenReadOnly(ctx context.Context, path string, o Options) (*Ledger, error) 
 	l := &Ledger{path: path, options: o}
 	l.openReaders()
 	err := l.read(ctx, "open", func(c *conn) error {
-		version, err := schemaVersion(c)
+		version, err := schemaVersion(c, l.path)
 		if err != nil {
 			return err
 		}
@@ -170,7 +170,7 @@ func (l *Ledger) prepare(ctx context.Context, c *conn) error {
 	} else if mode != "wal" {
 		return fmt.Errorf("ledger %s: open: the file system does not support a write-ahead log (journal mode is %s): put the ledger on a local disk", l.path, mode)
 	}
-	version, err := schemaVersion(c)
+	version, err := schemaVersion(c, l.path)
 	if err == nil {
 		err = l.checkVersion(version, false)
 	}
@@ -231,7 +231,11 @@ func (l *Ledger) write(ctx context.Context, doing string, f func(*conn) error) e
 			return fmt.Errorf("ledger %s: %s: %w", l.path, doing, fs.ErrClosed)
 		}
 		defer func() { l.turn <- c }()
-		return fault(l.path, doing, c.transaction(func() error { return f(c) }))
+		err := c.transaction(func() error { return f(c) })
+		if err != nil {
+			l.forgetIDs()
+		}
+		return fault(l.path, doing, err)
 	case <-ctx.Done():
 		return fmt.Errorf("ledger %s: %s: %w", l.path, doing, ctx.Err())
 	}

@@ -132,7 +132,7 @@ func (l *Ledger) Names(ctx context.Context, d ledger.Dimension, limit int) ([]st
 	}
 	var found []seen
 	err := l.read(ctx, "list names", func(c *conn) error {
-		s, err := l.catalog.load(ctx, c)
+		s, err := l.catalog.load(ctx, c, l.path)
 		if err != nil {
 			return err
 		}
@@ -151,7 +151,10 @@ func (l *Ledger) Names(ctx context.Context, d ledger.Dimension, limit int) ([]st
 				if left == 0 || len(found) >= limit && start < found[len(found)-1].last {
 					return errEnough
 				}
-				if id < 0 || id >= s.len() || known[s.columns[col][id]] {
+				if id <= 0 || id >= s.len() {
+					return damaged(l.path, fmt.Errorf("there is no series %d", id))
+				}
+				if known[s.columns[col][id]] {
 					return nil
 				}
 				n := s.columns[col][id]
