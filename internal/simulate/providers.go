@@ -75,7 +75,7 @@ var providers = []provider{
 			{event.UserUnknown, bounced, said, rcpt, "5.1.10", "550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient %r not found by SMTP address lookup [AM0PR04MB%n.eurprd04.prod.outlook.com %t %x]", 160, 0},
 			{event.UserUnknown, bounced, said, rcpt, "5.4.1", "550 5.4.1 Recipient address rejected: Access denied. For more information see https://aka.ms/EXOSmtpErrors [DB5EUR01FT0%n.eop-EUR01.prod.protection.outlook.com %t %x]", 200, 0},
 			{event.MailboxFull, bounced, said, dot, "5.2.2", "552 5.2.2 Submission quota exceeded: the mailbox %r is full; STOREDRV.Deliver; mailbox full [Hostname=AM0PR04MB%n.eurprd04.prod.outlook.com]", 40, 0},
-			{event.RateLimited, deferred, said, mail, "4.7.650", "451 4.7.650 The mail server [%i] has been temporarily rate limited due to IP reputation. For e-mail delivery information, see https://postmaster.live.com (S775) [AM7EUR03FT0%n.eop-EUR03.prod.protection.outlook.com %t %x]", 300, 40},
+			{event.RateLimited, deferred, said, mail, "4.0.0", "421 RP-002 (AM7EUR03FT%n) The mail server IP connecting to Outlook.com server has exceeded the rate limit allowed on this connection. For e-mail delivery information, please go to http://postmaster.live.com [AM7EUR03FT0%n.eop-EUR03.prod.protection.outlook.com %t %x]", 300, 40},
 			{event.RateLimited, deferred, said, rcpt, "4.3.2", "451 4.3.2 Temporary server error. Too many messages from this sender, please slow down. PRX4 NextHop: [AM0PR04MB%n.eurprd04.prod.outlook.com %t %x]", 100, 45},
 			{event.IPBlocklisted, bounced, said, mail, "5.7.1", "550 5.7.1 Unfortunately, messages from [%i] weren't sent. Please contact your Internet service provider since part of their network is on our block list (S3140). You can also refer your provider to http://mail.live.com/mail/troubleshooting.aspx#errors. [AM7EUR03FT0%n.eop-EUR03.prod.protection.outlook.com %t %x]", 60, 0},
 			{event.IPBlocklisted, bounced, said, rcpt, "5.7.606", "550 5.7.606 Access denied, banned sending IP [%i]. To request removal from this list please visit https://sender.office.com/ and follow the directions. [DB5EUR01FT0%n.eop-EUR01.prod.protection.outlook.com %t %x]", 20, 0},
@@ -136,7 +136,7 @@ var providers = []provider{
 			{event.IPBlocklisted, bounced, refused, "", "5.0.0", "554 gmx.net (mxgmx%n) Nemesis ESMTP Service not available. No SMTP service. IP address is block listed. For explanation visit https://postmaster.gmx.net/en/error-messages?ip=%i&c=bl", 20, 0},
 			{event.DMARCFailed, bounced, said, dot, "5.0.0", "550 Requested action not taken: DMARC policy of %d rejects this message. For explanation visit https://postmaster.gmx.net/en/error-messages?ip=%i&c=dmarc", 20, 0},
 		}},
-	{name: "telekom", domains: []share{{"t-online.de", 20}}, failing: 480,
+	{name: "t_online", domains: []share{{"t-online.de", 20}}, failing: 480,
 		hosts: []string{"mx00.t-online.de", "mx01.t-online.de"},
 		ok:    "250 2.0.0 %x Message accepted.",
 		failures: []failure{
@@ -152,7 +152,7 @@ var providers = []provider{
 			{event.RateLimited, deferred, refused, "", "4.0.0", "421 opme11oxm%n.bagnolet.francetelecom.fr ESMTP Trop de connexions, veuillez verifier votre configuration. Too many connections, slow down. OFR004_104 [104]", 300, 42},
 			{event.MailboxFull, bounced, said, rcpt, "5.2.2", "552 5.2.2 Boite du destinataire pleine. Recipient overquota. OFR_417 [417]", 60, 0},
 		}},
-	{name: "mail_ru", domains: []share{{"mail.ru", 15}}, failing: 600,
+	{name: "mailru", domains: []share{{"mail.ru", 15}}, failing: 600,
 		hosts: []string{"mxs.mail.ru"},
 		ok:    "250 OK id=%x-%x-00",
 		failures: []failure{
