@@ -16,7 +16,7 @@ var (
 	errStatus    = fmt.Errorf("%w: the status is none that Postfix knows", ErrMalformed)
 )
 
-// Postfix reads what Postfix (2.3 and later) writes through syslog, into files
+// postfix reads what Postfix (2.3 and later) writes through syslog, into files
 // by postlogd, or to the journal. What a line is, is told by what follows the
 // queue id and not by the program's name, since any transport may log under any
 // syslog_name; a program is Postfix's if its name has a slash.
@@ -24,7 +24,7 @@ var (
 // The lines are anchored from left to right. The parts that others control, the
 // addresses and at the end the reason in parentheses, can therefore fake no
 // field.
-type Postfix struct {
+type postfix struct {
 	syslog
 	details bool
 }
@@ -32,8 +32,8 @@ type Postfix struct {
 // newPostfix returns a parser for logs whose RFC 3164 timestamps are in the time
 // of location. With details, lines that tell only a client or a message id are
 // events too.
-func newPostfix(location *time.Location, details bool) *Postfix {
-	return &Postfix{syslog: syslog{location: location}, details: details}
+func newPostfix(location *time.Location, details bool) *postfix {
+	return &postfix{syslog: syslog{location: location}, details: details}
 }
 
 // maxQueueID bounds the search for the end of a queue id. Short ones are of 6 to
@@ -42,7 +42,7 @@ func newPostfix(location *time.Location, details bool) *Postfix {
 const maxQueueID = 32
 
 // Parse implements Parser.
-func (p *Postfix) Parse(line []byte, dst []event.Event) ([]event.Event, error) {
+func (p *postfix) Parse(line []byte, dst []event.Event) ([]event.Event, error) {
 	var h syslogHeader
 	if err := p.header(line, &h); err != nil {
 		return dst, err
@@ -98,7 +98,7 @@ func (p *Postfix) Parse(line []byte, dst []event.Event) ([]event.Event, error) {
 
 // own reports whether the line is Postfix's: its program's name has a slash and
 // id can be a queue id.
-func (p *Postfix) own(h *syslogHeader, id []byte) bool {
+func (p *postfix) own(h *syslogHeader, id []byte) bool {
 	if bytes.IndexByte(h.program, '/') < 1 {
 		return false
 	}
@@ -118,7 +118,7 @@ func (p *Postfix) own(h *syslogHeader, id []byte) bool {
 // The stream is the first part of the program's name only ("postfix" of
 // "postfix/submission/smtpd"): all daemons of an instance share it, and with it
 // their queue ids, whatever their services are called.
-func (p *Postfix) add(h *syslogHeader, id []byte, kind event.Kind, dst []event.Event) []event.Event {
+func (p *postfix) add(h *syslogHeader, id []byte, kind event.Kind, dst []event.Event) []event.Event {
 	if len(dst) < cap(dst) {
 		dst = dst[:len(dst)+1]
 		dst[len(dst)-1] = event.Event{}
@@ -133,7 +133,7 @@ func (p *Postfix) add(h *syslogHeader, id []byte, kind event.Kind, dst []event.E
 }
 
 // active reads what the queue manager says about a message, after "from=<".
-func (p *Postfix) active(h *syslogHeader, id, text []byte, dst []event.Event) []event.Event {
+func (p *postfix) active(h *syslogHeader, id, text []byte, dst []event.Event) []event.Event {
 	sender, rest, ok := address(text, ",")
 	if !ok {
 		return dst
@@ -153,7 +153,7 @@ func (p *Postfix) active(h *syslogHeader, id, text []byte, dst []event.Event) []
 }
 
 // delivery reads a delivery line after "to=<".
-func (p *Postfix) delivery(h *syslogHeader, id, text []byte, dst []event.Event) ([]event.Event, error) {
+func (p *postfix) delivery(h *syslogHeader, id, text []byte, dst []event.Event) ([]event.Event, error) {
 	recipient, rest, ok := address(text, ",")
 	if !ok {
 		return dst, errRecipient
@@ -478,7 +478,7 @@ var rejections = [...]stageText{
 //
 // For other forms, such as those of header checks, where the client's text comes
 // first, it is known only that there was a rejection.
-func (p *Postfix) rejection(h *syslogHeader, id, text []byte, dst []event.Event) []event.Event {
+func (p *postfix) rejection(h *syslogHeader, id, text []byte, dst []event.Event) []event.Event {
 	if string(id) == "NOQUEUE" {
 		id = nil
 	}
