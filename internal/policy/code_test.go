@@ -1,0 +1,154 @@
+package policy
+
+import (
+	"go/ast"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// layer says what a package may import. Its tests are free.
+type layer struct {
+	folder string   // a pattern of package path
+	ours   []string // patterns of the project's packages; cmd is never among them
+	// pure packages take values and return values: no file, network, clock, log
+	// or context, and no modules but these.
+	pure    bool
+	modules []string
+}
+
+// layers are in order: the first that matches a package's folder holds.
+var layers = []layer{
+	{folder: "event", pure: true},
+	{folder: "sources/dialect", ours: []string{"event"}, pure: true},
+	{folder: "pipeline/correlate", ours: []string{"event"}, pure: true, modules: []string{"github.com/cespare/xxhash/v2"}},
+	{folder: "pipeline/window", ours: []string{"event"}, pure: true, modules: []string{"github.com/cespare/xxhash/v2"}},
+	{folder: "pipeline/spike", ours: []string{"event", "pipeline/window"}, pure: true},
+	// The classifier is pure but for the rule files that it reads when it is made.
+	{folder: "classifier", ours: []string{"event"}},
+	{folder: "ledger", ours: []string{"event", "pipeline/window"}},
+	{folder: "ledger/*", ours: []string{"event", "ledger", "pipeline/window"}},
+	{folder: "pipeline", ours: []string{"event", "ledger", "pipeline/*", "sources/dialect"}},
+	{folder: "sources/*", ours: []string{"event"}},
+	// A sink takes what the pipeline hands out, in the pipeline's types.
+	{folder: "sinks/*", ours: []string{"event", "ledger", "pipeline", "pipeline/window"}},
+	{folder: "web", ours: []string{"event", "ledger", "internal/report"}},
+	{folder: "internal/config", ours: []string{"ledger", "sources/dialect"}},
+	{folder: "internal/config/gen", ours: []string{"internal/config", "sources/dialect"}},
+	{folder: "internal/report", ours: []string{"event", "ledger", "pipeline/window"}},
+	{folder: "internal/simulate", ours: []string{"event"}},
+	{folder: "internal/simulate/cmd/*", ours: []string{"internal/simulate"}},
+	{folder: "internal/policy"},
+	{folder: "internal/app", ours: []string{"*", "*/*"}},
+	{folder: "cmd/*", ours: []string{"*", "*/*"}},
+	{folder: "test/*", ours: []string{}},
+}
+
+func TestImportsGoOneWay(t *testing.T) {
+	for _, f := range goFiles(t) {
+		if f.test {
+			continue
+		}
+		i := slices.IndexFunc(layers, func(l layer) bool { return matches(l.folder, f.folder()) })
+		if i < 0 {
+			t.Errorf("%s: package %s is not in the table of layers; add it where it belongs", f.name, f.folder())
+			continue
+		}
+		l := layers[i]
+		for _, p := range f.imports {
+			if ours, ok := strings.CutPrefix(p, module+"/"); ok {
+				allowed := slices.ContainsFunc(l.ours, func(pattern string) bool { return matches(pattern, ours) }) && !strings.HasPrefix(ours, "cmd/")
+				if !allowed {
+					t.Errorf("%s imports %s; %s may import only %v", f.name, ours, l.folder, l.ours)
+				}
+				continue
+			}
+			if l.pure && strings.Contains(strings.Split(p, "/")[0], ".") && !slices.Contains(l.modules, p) {
+				t.Errorf("%s imports %s; %s may import only the standard library and %v", f.name, p, l.folder, l.modules)
+			}
+			if l.pure && slices.Contains([]string{"os", "io/fs", "net", "net/http", "log", "log/slog", "context", "database/sql", "os/exec", "math/rand", "math/rand/v2"}, p) {
+				t.Errorf("%s imports %s; %s is pure: hand it values", f.name, p, l.folder)
+			}
+		}
+		if l.pure {
+			f.uses("time", []string{"Now", "Since", "Until", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"}, func(n ast.Node, name string) {
+				t.Errorf("%s: time.%s; %s is pure: hand it the time", f.at(n), name, l.folder)
+			})
+		}
+	}
+}
+
+func matches(pattern, folder string) bool {
+	ok, err := path.Match(pattern, folder)
+	return ok && err == nil
+}
+
+func TestEveryPackageSaysWhatItIs(t *testing.T) {
+	comments := make(map[string][]string) // by folder, the files with a package comment
+	for _, f := range goFiles(t) {
+		if f.test {
+			continue
+		}
+		all := comments[f.folder()]
+		if f.ast.Doc != nil {
+			all = append(all, f.name)
+			start := "Package " + f.ast.Name.Name + " "
+			if f.ast.Name.Name == "main" {
+				start = "Command " + path.Base(f.folder()) + " "
+			}
+			if text := f.ast.Doc.Text(); !strings.HasPrefix(text, start) {
+				t.Errorf("%s: the package comment does not start with %q", f.name, start)
+			}
+		}
+		comments[f.folder()] = all
+	}
+	for folder, in := range comments {
+		if len(in) != 1 {
+			t.Errorf("%s has %d package comments, want one: %v", folder, len(in), in)
+		}
+	}
+}
+
+// Sleeping hides a race or a missing signal. Tests sleep in virtual time only;
+// those in test/ watch real processes and poll with a deadline.
+func TestNobodySleeps(t *testing.T) {
+	all := goFiles(t)
+	virtual := make(map[string]bool) // folders whose tests use synctest
+	for _, f := range all {
+		if f.test && f.importsAs("testing/synctest") != "" {
+			virtual[f.folder()] = true
+		}
+	}
+	for _, f := range all {
+		if strings.HasPrefix(f.name, "test/") || f.test && virtual[f.folder()] {
+			continue
+		}
+		f.uses("time", []string{"Sleep"}, func(n ast.Node, _ string) {
+			t.Errorf("%s: time.Sleep; wait for a signal or a timer and the context, and in tests use testing/synctest", f.at(n))
+		})
+	}
+}
+
+// A regular expression on the hot path costs more than all else together. The
+// classifier alone has a fallback on them, in the file that compiles rules.
+func TestNoRegexpOnTheHotPath(t *testing.T) {
+	allowed := []string{"classifier/compile.go"}
+	for _, f := range goFiles(t) {
+		hot := slices.Contains([]string{"event", "classifier", "pipeline", "sources", "sinks", "ledger"}, strings.Split(f.name, "/")[0])
+		if hot && !f.test && f.importsAs("regexp") != "" && !slices.Contains(allowed, f.name) {
+			t.Errorf("%s imports regexp", f.name)
+		}
+	}
+}
+
+// Registration by import hides what a program is made of.
+func TestNoInitFunctions(t *testing.T) {
+	for _, f := range goFiles(t) {
+		for _, d := range f.ast.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.Name == "init" {
+				t.Errorf("%s: func init; call it from a list", f.at(fn))
+			}
+		}
+	}
+}

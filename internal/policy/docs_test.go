@@ -1,0 +1,153 @@
+package policy
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/bouncemeter/bouncemeter/internal/config"
+	"github.com/bouncemeter/bouncemeter/sources/dialect"
+)
+
+func TestEveryDialectHasCasesAndDocs(t *testing.T) {
+	docs := read(t, "docs/dialects.md")
+	for _, name := range dialect.Names() {
+		if strings.TrimSpace(read(t, "sources/dialect/testdata/"+name+".txtar")) == "" {
+			t.Errorf("sources/dialect/testdata/%s.txtar has no cases", name)
+		}
+		if !strings.Contains(docs, "\n| `"+name+"` |") {
+			t.Errorf("docs/dialects.md has no row for %s", name)
+		}
+	}
+	cases, err := filepath.Glob(filepath.Join(root, "sources/dialect/testdata/*.txtar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range cases {
+		if name := strings.TrimSuffix(filepath.Base(file), ".txtar"); !slices.Contains(dialect.Names(), name) {
+			t.Errorf("%s belongs to no dialect", file)
+		}
+	}
+}
+
+func TestExamplesLoad(t *testing.T) {
+	examples := 0
+	files(t, func(name string) {
+		yamlFile := slices.Contains([]string{".yaml", ".yml"}, path.Ext(name))
+		switch {
+		case path.Dir(name) == "configs" && yamlFile:
+			examples++
+			if _, err := config.Parse("/"+name, []byte(read(t, name)), nil, nil); err != nil {
+				t.Error(err)
+			}
+		case strings.HasPrefix(name, "configs/") && yamlFile, name == "docker-compose.yml", name == ".golangci.yml":
+			var v map[string]any
+			if err := yaml.Unmarshal([]byte(read(t, name)), &v); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		case path.Ext(name) == ".md":
+			for i, block := range blocks(read(t, name), "yaml") {
+				if !strings.HasPrefix(block, "sources:") && !strings.Contains(block, "\nsources:") {
+					continue
+				}
+				if _, err := config.Parse(fmt.Sprintf("%s (block %d)", name, i+1), []byte(block), nil, nil); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	if examples == 0 {
+		t.Error("there is no example in configs/")
+	}
+}
+
+// blocks returns the fenced code blocks of a language.
+func blocks(markdown, language string) []string {
+	var all []string
+	for _, part := range strings.Split("\n"+markdown, "\n```"+language+"\n")[1:] {
+		block, _, _ := strings.Cut(part, "\n```")
+		all = append(all, block+"\n")
+	}
+	return all
+}
+
+// What docker-compose.yml mounts from the tree has to be there: Docker would
+// silently make an empty folder of it.
+func TestComposeMountsExist(t *testing.T) {
+	var compose struct {
+		Services map[string]struct {
+			Volumes []string `yaml:"volumes"`
+		} `yaml:"services"`
+	}
+	if err := yaml.Unmarshal([]byte(read(t, "docker-compose.yml")), &compose); err != nil {
+		t.Fatal(err)
+	}
+	for name, service := range compose.Services {
+		for _, volume := range service.Volumes {
+			from, _, _ := strings.Cut(volume, ":")
+			if !strings.HasPrefix(from, "./") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(root, from)); err != nil {
+				t.Errorf("service %s mounts %s: %v", name, from, err)
+			}
+		}
+	}
+}
+
+var link = regexp.MustCompile(`\]\(([^)#\s]+)(#[^)\s]*)?\)`)
+
+func TestLinksInDocumentsLeadSomewhere(t *testing.T) {
+	files(t, func(name string) {
+		if path.Ext(name) != ".md" {
+			return
+		}
+		for _, m := range link.FindAllStringSubmatch(read(t, name), -1) {
+			if strings.Contains(m[1], ":") {
+				continue // to another site
+			}
+			if _, err := os.Stat(filepath.Join(root, path.Dir(name), m[1])); err != nil {
+				t.Errorf("%s links to %s, which does not exist", name, m[1])
+			}
+		}
+	})
+}
+
+func TestDecisionsAreNumbered(t *testing.T) {
+	records, err := filepath.Glob(filepath.Join(root, "docs/decisions/*.md"))
+	if err != nil || len(records) == 0 {
+		t.Fatalf("no records: %v", err)
+	}
+	for i, file := range records {
+		name := filepath.Base(file)
+		if !strings.HasPrefix(name, fmt.Sprintf("%04d-", i+1)) {
+			t.Errorf("%s has not the number %04d", name, i+1)
+		}
+		if !strings.HasPrefix(read(t, "docs/decisions/"+name), fmt.Sprintf("# %d. ", i+1)) {
+			t.Errorf("%s does not start with %q", name, fmt.Sprintf("# %d. ", i+1))
+		}
+	}
+}
+
+// A path of somebody's machine is of no use on another.
+func TestNoPathsOfOneMachine(t *testing.T) {
+	personal := regexp.MustCompile(`(^|[^\w./-])/(` + `work|root|home|Users)/\w`)
+	files(t, func(name string) {
+		text := read(t, name)
+		if strings.Contains(text, "\x00") {
+			return // a program or a compressed log
+		}
+		for i, line := range strings.Split(text, "\n") {
+			if personal.MatchString(line) && !strings.HasPrefix(name, "internal/policy/") {
+				t.Errorf("%s:%d: a path of one machine: %.120s", name, i+1, line)
+			}
+		}
+	})
+}
