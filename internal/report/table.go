@@ -159,10 +159,10 @@ func wrap(s string, width int) []string {
 	}
 	for word := range strings.FieldsSeq(s) {
 		w := text.StringWidthWithoutEscSequences(word)
-		if used > 0 && used+1+w > width {
+		if line.Len() > 0 && used+1+w > width {
 			flush()
 		}
-		if used > 0 {
+		if line.Len() > 0 {
 			line.WriteByte(' ')
 			used++
 		}
@@ -172,14 +172,14 @@ func wrap(s string, width int) []string {
 			continue
 		}
 		for _, r := range word {
-			if rw := text.RuneWidth(r); used > 0 && used+rw > width {
+			if rw := text.RuneWidth(r); line.Len() > 0 && used+rw > width {
 				flush()
 			}
 			line.WriteRune(r)
 			used += text.RuneWidth(r)
 		}
 	}
-	if used > 0 {
+	if line.Len() > 0 {
 		flush()
 	}
 	return lines
