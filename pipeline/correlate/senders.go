@@ -12,6 +12,7 @@ type senders struct {
 	// idle holds, oldest first, the numbers that had no message at some time;
 	// some may have one again.
 	idle  []uint32
+	last  uint32 // found last: the next message is often of the same domain
 	lower []byte // scratch
 }
 
@@ -32,8 +33,13 @@ func newSenders() senders {
 // acquire returns the number of a domain as written in an address, in use once
 // more. The null sender's domain is empty and has a number like any other.
 func (s *senders) acquire(domain []byte) uint32 {
+	if last := &s.names[s.last]; s.last != 0 && string(domain) == last.domain {
+		last.used++
+		return s.last
+	}
 	if id, ok := s.ids[string(domain)]; ok {
 		s.names[id].used++
+		s.last = id
 		return id
 	}
 	s.lower = append(s.lower[:0], domain...)
@@ -96,6 +102,9 @@ func (s *senders) forget(id uint32) {
 		delete(s.ids, n.domain)
 		*n = sender{}
 		s.free = append(s.free, id)
+		if s.last == id {
+			s.last = 0
+		}
 	}
 }
 

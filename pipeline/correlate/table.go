@@ -215,6 +215,11 @@ func (t *Table) attempt(key uint64, now uint32, e *event.Event) {
 	m, known := t.live(key, now)
 	t.complete(e, key, m)
 
+	if known && m.cause == event.Unset && e.Outcome != event.Deferred {
+		// No recipient of this message was ever deferred: most never are.
+		e.FirstOutcome = true
+		return
+	}
 	recipientKey := key ^ xxhash.Sum64(e.Recipient)*0xD6E8FEB86659FD93
 	d, again := t.deferred[recipientKey]
 	again = again && (now <= d.seen || now-d.seen <= t.lifetime)

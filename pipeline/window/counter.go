@@ -1,6 +1,8 @@
 package window
 
 import (
+	"math"
+
 	"github.com/bouncemeter/bouncemeter/event"
 )
 
@@ -36,36 +38,56 @@ type Counter struct {
 
 	senders, recipients, hosts, streams dimension
 
-	providers     map[string]uint32 // few: they come from files of ours
+	providers     map[string]uint16 // few: they come from files of ours
 	providerNames []string
+	lately        [256]provider // by a cheap hash of the name
 
 	series map[seriesKey]*series
-	lastS  *series
-	lastK  seriesKey
 
 	delta     Delta
 	counts    map[countKey]int32 // index into delta.Counts
 	domains   map[domainKey]int32
 	delays    map[delayKey]int32
 	templates map[uint64]*template
+	epoch     uint32 // of this delta: local cells of another are void
 	trend     map[int64]*trendCell
+	trendAt   int64 // start of trendLast
+	trendLast *trendCell
 	scratch   []byte
 }
 
-// seriesKey is a Series by numbers.
+// seriesKey is a Series by numbers: the sender, and all else in one word.
 type seriesKey struct {
-	sender, host, stream, provider uint32
-	outcome                        event.Outcome
-	category, secondary            event.Category
+	sender uint32
+	rest   rest
+}
+
+// rest is, from the high bits on: host 16, stream 16, provider 16, outcome 4,
+// category 6, secondary category 6.
+type rest uint64
+
+// id16 returns the number of a name in 16 bits; names beyond that are Other.
+func id16(l *local) uint16 {
+	if l.id > math.MaxUint16 {
+		return uint16(idOther)
+	}
+	return uint16(l.id)
+}
+
+// provider is one that was named lately.
+type provider struct {
+	name string
+	id   uint16
 }
 
 // series is a Series with the cells it counted into last: most events fall
 // into the window of the one before.
 type series struct {
 	Series
+	key   seriesKey
 	start int64
 	count int32 // index into delta.Counts; -1 if there is none for start
-	delay int32 // index into delta.Delays, likewise for delayStart
+	delay int32 // index into delta.Delays, likewise for dhour
 	dhour int64
 }
 
@@ -83,7 +105,7 @@ type domainKey struct {
 
 type delayKey struct {
 	start    int64
-	provider uint32
+	provider uint16
 	outcome  event.Outcome
 }
 
@@ -93,7 +115,7 @@ type template struct {
 }
 
 // trendCell counts one window of the trend.
-type trendCell [event.Expired + 1][256]int64
+type trendCell [event.Expired + 1][64]int64
 
 // NewCounter returns an empty counter.
 func NewCounter(c Config) *Counter {
@@ -119,14 +141,14 @@ func (k *Counter) renumber() {
 	k.recipients = newDimension(k.config.RecipientDomains)
 	k.hosts = newDimension(k.config.Hosts)
 	k.streams = newDimension(k.config.Streams)
-	k.providers, k.providerNames = make(map[string]uint32), nil
+	k.providers, k.providerNames, k.lately = make(map[string]uint16), nil, [256]provider{}
 	k.series = make(map[seriesKey]*series)
-	k.lastS, k.lastK = nil, seriesKey{}
 }
 
 // empty starts a new delta.
 func (k *Counter) empty() {
 	k.delta = Delta{}
+	k.epoch++
 	k.counts = make(map[countKey]int32)
 	k.domains = make(map[domainKey]int32)
 	k.delays = make(map[delayKey]int32)
@@ -145,26 +167,23 @@ func (k *Counter) Add(e *event.Event) {
 	seconds := floor(e.Time, 1e6)
 	k.span(seconds)
 
-	key := seriesKey{
-		host:     k.hosts.id(e.Host),
-		stream:   k.streams.id(e.Stream),
-		provider: k.provider(e.Provider),
-		outcome:  e.Outcome,
-		category: e.Verdict.Category,
-	}
+	provider := k.provider(e.Provider)
+	var sender *local
 	if e.SenderKnown {
-		key.sender = k.senders.id(e.SenderDomain)
+		sender = k.senders.find(e.SenderDomain)
 	} else {
-		key.sender = idUnknown
+		sender = &k.senders.reserved[idUnknown]
 		k.delta.Lines.Unmatched += n
 	}
-	if key.sender == idOther {
+	if sender.id == idOther {
 		k.delta.Lines.Folded += n
 	}
+	r := rest(provider)<<16 | rest(e.Outcome)<<12 | rest(e.Verdict.Category)<<6 |
+		rest(id16(k.hosts.find(e.Host)))<<48 | rest(id16(k.streams.find(e.Stream)))<<32
 	if e.Outcome == event.Expired {
-		key.secondary = e.Verdict.Secondary
+		r |= rest(e.Verdict.Secondary)
 	}
-	s := k.lookup(key)
+	s := k.lookup(sender, r)
 	c := k.cell(s, window(seconds, k.config.Span))
 	c.Attempts += n
 	if e.FirstOutcome {
@@ -179,7 +198,7 @@ func (k *Counter) Add(e *event.Event) {
 	hour := window(seconds, k.config.CoarseSpan)
 	k.addDomain(hour, e, n)
 	if e.Delay >= 0 {
-		k.addDelay(s, hour, key.provider, e)
+		k.addDelay(s, hour, provider, e)
 	}
 	if e.Outcome.Failure() && e.Verdict.Template != 0 && k.config.Sample != nil {
 		k.addTemplate(seconds, e, n)
@@ -193,40 +212,57 @@ func (k *Counter) span(seconds int64) {
 	k.delta.Last = max(k.delta.Last, seconds)
 }
 
-func (k *Counter) provider(s string) uint32 {
+func (k *Counter) provider(s string) uint16 {
+	lately := &k.lately[0]
+	if len(s) > 0 {
+		lately = &k.lately[byte(len(s))*31+s[0]*7+s[len(s)-1]]
+	}
+	if lately.name == s && len(k.providerNames) > 0 && s != "" {
+		return lately.id
+	}
 	id, ok := k.providers[s]
 	if !ok {
-		id = uint32(len(k.providerNames))
+		if len(k.providerNames) > math.MaxUint16 {
+			return 0 // no list of providers is that long
+		}
+		id = uint16(len(k.providerNames))
 		k.providerNames = append(k.providerNames, s)
 		k.providers[s] = id
 	}
+	*lately = provider{s, id}
 	return id
 }
 
-func (k *Counter) lookup(key seriesKey) *series {
-	if key == k.lastK && k.lastS != nil {
-		return k.lastS
+// lookup returns the series of a sender. The few series of each sender that
+// make most of its mail are found without a look into the map.
+func (k *Counter) lookup(sender *local, r rest) *series {
+	lately := &sender.series[r*0x9E3779B97F4A7C15>>61]
+	if s := *lately; s != nil && s.key.rest == r {
+		return s
 	}
+	key := seriesKey{sender.id, r}
 	s, ok := k.series[key]
 	if !ok {
-		if len(k.series) >= k.config.MaxSeries && key.sender != idOther {
+		if len(k.series) >= k.config.MaxSeries && sender.id != idOther {
 			k.delta.Lines.Folded++
-			key.sender = idOther
-			return k.lookup(key)
+			return k.lookup(&k.senders.reserved[idOther], r)
 		}
 		s = &series{
 			Series: Series{
-				Outcome: key.outcome, Category: key.category, Secondary: key.secondary,
-				Provider:     k.providerNames[key.provider],
-				SenderDomain: k.senders.text[key.sender],
-				Host:         k.hosts.text[key.host],
-				Stream:       k.streams.text[key.stream],
+				Outcome:      event.Outcome(r >> 12 & 0xf),
+				Category:     event.Category(r >> 6 & 0x3f),
+				Secondary:    event.Category(r & 0x3f),
+				Provider:     k.providerNames[uint16(r>>16)],
+				SenderDomain: k.senders.text[sender.id],
+				Host:         k.hosts.text[uint16(r>>48)],
+				Stream:       k.streams.text[uint16(r>>32)],
 			},
+			key:   key,
 			count: -1, delay: -1,
 		}
 		k.series[key] = s
 	}
-	k.lastS, k.lastK = s, key
+	*lately = s
 	return s
 }
 
@@ -245,7 +281,12 @@ func (k *Counter) cell(s *series, start int64) *Count {
 }
 
 func (k *Counter) addDomain(hour int64, e *event.Event, n int64) {
-	key := domainKey{hour, k.recipients.id(e.RecipientDomain()), e.Outcome, e.Verdict.Category}
+	d := k.recipients.find(e.RecipientDomain())
+	key := domainKey{hour, d.id, e.Outcome, e.Verdict.Category}
+	if d.epoch == k.epoch && d.domain == key {
+		k.delta.Domains[d.cell].Attempts += n
+		return
+	}
 	i, ok := k.domains[key]
 	if !ok {
 		i = int32(len(k.delta.Domains))
@@ -254,10 +295,13 @@ func (k *Counter) addDomain(hour int64, e *event.Event, n int64) {
 		})
 		k.domains[key] = i
 	}
+	if e.Outcome == event.Delivered || d.epoch != k.epoch {
+		d.domain, d.cell, d.epoch = key, i, k.epoch // what most of its mail will be
+	}
 	k.delta.Domains[i].Attempts += n
 }
 
-func (k *Counter) addDelay(s *series, hour int64, provider uint32, e *event.Event) {
+func (k *Counter) addDelay(s *series, hour int64, provider uint16, e *event.Event) {
 	if s.delay < 0 || s.dhour != hour {
 		key := delayKey{hour, provider, e.Outcome}
 		i, ok := k.delays[key]
@@ -270,15 +314,20 @@ func (k *Counter) addDelay(s *series, hour int64, provider uint32, e *event.Even
 	}
 	d := &k.delta.Delays[s.delay]
 	d.Micros += e.Delay
-	delay := float64(e.Delay) / 1e6
-	for i, bound := range DelayBounds {
-		if delay <= bound {
-			d.Buckets[i]++
-			return
-		}
+	i := 0
+	for i < len(delayMicros) && e.Delay > delayMicros[i] {
+		i++
 	}
-	d.Buckets[len(DelayBounds)]++
+	d.Buckets[i]++
 }
+
+// delayMicros is DelayBounds in microseconds.
+var delayMicros = func() (bounds [len(DelayBounds)]int64) {
+	for i, seconds := range DelayBounds {
+		bounds[i] = int64(seconds * 1e6)
+	}
+	return bounds
+}()
 
 func (k *Counter) addTemplate(seconds int64, e *event.Event, n int64) {
 	// The same wording may come from two providers, with two verdicts; the
@@ -319,12 +368,15 @@ func (k *Counter) addTrend(seconds int64, e *event.Event, n int64) {
 		return
 	}
 	start := window(seconds, k.config.TrendSpan)
-	c := k.trend[start]
-	if c == nil {
-		c = new(trendCell)
-		k.trend[start] = c
+	if k.trendLast == nil || k.trendAt != start {
+		c := k.trend[start]
+		if c == nil {
+			c = new(trendCell)
+			k.trend[start] = c
+		}
+		k.trendAt, k.trendLast = start, c
 	}
-	c[e.Outcome][e.Verdict.Category] += n
+	k.trendLast[e.Outcome][e.Verdict.Category] += n
 }
 
 // Trend calls yield for each outcome and category of each window of

@@ -152,12 +152,19 @@ func (n *Names) rebalance() {
 	}
 }
 
-// local is what one lane remembers of a name: its number and its traffic since
-// the last commit.
+// local is what one lane remembers of a name: its number, its traffic since
+// the last commit, and where its events were counted lately.
 type local struct {
 	name string // as admitted or not
 	id   uint32 // of the name, or of Other
 	seen uint32
+
+	// As a sender: some of its series, by the low bits of their key's hash.
+	series [8]*series
+	// As a recipient: the cell it was counted in last.
+	domain domainKey
+	cell   int32 // index into Delta.Domains, valid if epoch is the counter's
+	epoch  uint32
 }
 
 // dimension numbers the names of one dimension within one lane.
@@ -168,7 +175,8 @@ type dimension struct {
 	text       []string          // by id
 	byText     map[string]uint32
 	last       *local // most lines name the same host as the line before
-	lastKey    string
+	lastKey    []byte // as written
+	reserved   [3]local
 	scratch    []byte
 }
 
@@ -185,8 +193,8 @@ const (
 
 func newDimension(n *Names) dimension {
 	d := dimension{names: n, byText: make(map[string]uint32)}
-	for _, s := range []string{NullSender, Unknown, Other} {
-		d.number(s)
+	for i, s := range []string{NullSender, Unknown, Other} {
+		d.reserved[i].id = d.number(s)
 	}
 	d.forget()
 	return d
@@ -204,7 +212,7 @@ func (d *dimension) number(s string) uint32 {
 
 func (d *dimension) forget() {
 	d.ids = make(map[string]*local)
-	d.last, d.lastKey = nil, ""
+	d.last, d.lastKey = nil, nil
 }
 
 // commit reports the traffic since the last call, and forgets the numbers if
@@ -216,16 +224,16 @@ func (d *dimension) commit(now int64) {
 	}
 }
 
-// id returns the number of a name as written in a record: in lower case,
-// cut at 255 bytes (RFC 1035 section 2.3.4), without control characters and
-// the parentheses that mark names of ours.
-func (d *dimension) id(written []byte) uint32 {
+// find returns a name as written in a record: in lower case, cut at 255 bytes
+// (RFC 1035 section 2.3.4), without control characters and the parentheses
+// that mark names of ours.
+func (d *dimension) find(written []byte) *local {
 	if len(written) == 0 {
-		return idEmpty
+		return &d.reserved[idEmpty]
 	}
-	if d.last != nil && string(written) == d.lastKey {
+	if d.last != nil && string(written) == string(d.lastKey) {
 		d.last.seen++
-		return d.last.id
+		return d.last
 	}
 	l, ok := d.ids[string(written)]
 	if !ok {
@@ -236,9 +244,9 @@ func (d *dimension) id(written []byte) uint32 {
 		l = &local{name: s, id: d.number(d.names.lookup(s))}
 		d.ids[string(written)] = l
 	}
-	d.last, d.lastKey = l, l.name
+	d.last, d.lastKey = l, append(d.lastKey[:0], written...)
 	l.seen++
-	return l.id
+	return l
 }
 
 func (d *dimension) clean(written []byte) string {
