@@ -92,7 +92,6 @@ func (s *stmt) exec(args []driver.NamedValue) (changed int64, err error) {
 	// No context: it would cost a goroutine for each statement. A transaction
 	// is short, and is not begun once its context is done.
 	r, err := s.s.(driver.StmtExecContext).ExecContext(context.Background(), args)
-	clear(s.row)
 	if err != nil {
 		return 0, err
 	}

@@ -295,6 +295,9 @@ func TestReadWhileWriting(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
+	if err := r.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
 	if got := sum(t, r); got != 21*perCommit {
 		t.Errorf("%d attempts, want %d", got, 21*perCommit)
 	}
@@ -386,6 +389,9 @@ func TestDamageMet(t *testing.T) {
 	}
 	if err := l.Entries(t.Context(), lane.ID, func(ledger.Entry) error { return nil }); !errors.Is(err, ledger.ErrCorrupt) {
 		t.Errorf("Entries gave %v, want ErrCorrupt", err)
+	}
+	if err := l.Check(t.Context()); !errors.Is(err, ledger.ErrCorrupt) {
+		t.Errorf("Check gave %v, want ErrCorrupt", err)
 	}
 	before := sum(t, l)
 	next := lane.Position

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
@@ -19,8 +20,10 @@ type marks struct {
 
 // readMarks reads them in the transaction that depends on them.
 func readMarks(c *conn) (m marks, err error) {
+	n := 0
 	err = c.query(context.Background(), "SELECT name, at FROM marks", func(row []value) error {
 		at, _ := row[1].(int64)
+		n++
 		switch row[0] {
 		case "minutes_from":
 			m.minutesFrom = at
@@ -32,9 +35,14 @@ func readMarks(c *conn) (m marks, err error) {
 			m.hoursSummed = at
 		case "days_from":
 			m.daysFrom = at
+		default:
+			n--
 		}
 		return nil
 	})
+	if err == nil && n != 5 {
+		err = fmt.Errorf("%w: marks are missing", ledger.ErrCorrupt)
+	}
 	return m, err
 }
 
@@ -110,39 +118,48 @@ func (l *Ledger) Rollup(ctx context.Context, r ledger.Retention, now time.Time) 
 // mark that says how far it has come.
 type sum struct {
 	mark      string
-	next, cut string // queries: first start from the mark on, start of the row after a chunk
+	from      func(marks) int64 // its value
+	next, cut string            // queries: first start from the mark on, start of the row after a chunk
 	add       string
-	remove    string // the rows added, if they are not to stay
+	remove    string // deletes the rows added, if they are not to stay
 	span      int64  // of a row of the finer table
 }
 
-func newSum(finer string, span int64, coarser, start, mark string, move bool) *sum {
-	s := &sum{
-		mark: mark,
-		next: "SELECT min(start) FROM " + finer + " WHERE start >= ?1",
-		cut:  "SELECT start FROM " + finer + " WHERE start >= ?1 ORDER BY start LIMIT 1 OFFSET ?2",
-		add: "INSERT INTO " + coarser + " (start, lane, series, attempts, firsts) SELECT " + start + ", lane, series, sum(attempts), sum(firsts) FROM " +
-			finer + " WHERE start >= ?1 AND start < ?2 GROUP BY 1, 2, 3 " + addCount,
-		span: span,
+func newSum(finer, coarser *grain, mark string, from func(marks) int64) *sum {
+	start := "0"
+	if coarser.span > 0 {
+		start = fmt.Sprintf("start - start %% %d", coarser.span)
 	}
-	if move {
-		s.remove = "DELETE FROM " + finer + " WHERE start >= ?1 AND start < ?2"
+	s := &sum{
+		mark: mark, from: from, span: finer.span,
+		next: "SELECT min(start) FROM " + finer.table + " WHERE start >= ?1",
+		cut:  "SELECT start FROM " + finer.table + " WHERE start >= ?1 ORDER BY start LIMIT 1 OFFSET ?2",
+		add: "INSERT INTO " + coarser.table + " (start, lane, series, attempts, firsts) SELECT " + start + ", lane, series, sum(attempts), sum(firsts) FROM " +
+			finer.table + " WHERE start >= ?1 AND start < ?2 GROUP BY 1, 2, 3 " + addCount,
+	}
+	// Finer rows stay until their retention is over, as that of days now is.
+	if coarser == totals {
+		s.remove = "DELETE FROM " + finer.table + " WHERE start >= ?1 AND start < ?2"
 	}
 	return s
 }
 
 var (
-	sumMinutes = newSum("count_minutes", 60, "count_hours", "start - start % 3600", "minutes_summed", false)
-	sumHours   = newSum("count_hours", 3600, "count_days", "start - start % 86400", "hours_summed", false)
-	sumDays    = newSum("count_days", 86400, "count_totals", "0", "days_from", true)
+	sumMinutes = newSum(minutes, hours, "minutes_summed", func(m marks) int64 { return m.minutesSummed })
+	sumHours   = newSum(hours, days, "hours_summed", func(m marks) int64 { return m.hoursSummed })
+	sumDays    = newSum(days, totals, "days_from", func(m marks) int64 { return m.daysFrom })
 )
 
 // once sums about chunk rows up, none of them from time end on. The rows
 // and the mark move together, so every row is added once.
 func (s *sum) once(w *conn, chunk, end int64) (more bool, err error) {
-	from, err := w.integer("SELECT at FROM marks WHERE name = ?", 0, s.mark)
-	if err != nil || from >= end {
+	m, err := readMarks(w)
+	if err != nil {
 		return false, err
+	}
+	from := s.from(m)
+	if from >= end {
+		return false, nil
 	}
 	first, err := w.integer(s.next, end, from)
 	if err != nil {
@@ -280,8 +297,8 @@ func giveBack(w *conn) (more bool, err error) {
 	return true, w.script("PRAGMA incremental_vacuum(1024)")
 }
 
-// checkpoint moves the write-ahead log into the file and empties it, unless a
-// reader still needs it; then the next call does.
+// checkpoint moves the write-ahead log into the file, as far as no reader needs
+// it, so that the next commit can write it from its beginning.
 func (l *Ledger) checkpoint(ctx context.Context) error {
 	select {
 	case c, open := <-l.turn:

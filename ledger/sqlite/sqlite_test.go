@@ -11,18 +11,15 @@ import (
 
 var _ pipeline.Ledger = (*sqlite.Ledger)(nil)
 
+// TestLedger rolls every other store up in transactions of a row or two.
 func TestLedger(t *testing.T) {
-	ledgertest.Run(t, newStore(sqlite.Options{}))
-}
-
-// TestLedgerInSmallSteps rolls up in transactions of a row or two.
-func TestLedgerInSmallSteps(t *testing.T) {
-	ledgertest.Run(t, newStore(sqlite.WithChunk(1)))
-}
-
-func newStore(o sqlite.Options) func(t *testing.T) ledgertest.Open {
-	return func(t *testing.T) ledgertest.Open {
+	stores := 0
+	ledgertest.Run(t, func(t *testing.T) ledgertest.Open {
+		var o sqlite.Options
+		if stores++; stores%2 == 0 {
+			o = sqlite.WithChunk(1)
+		}
 		path := filepath.Join(t.TempDir(), "ledger.db")
 		return func() (ledgertest.Ledger, error) { return sqlite.Open(t.Context(), path, o) }
-	}
+	})
 }

@@ -237,5 +237,5 @@ CREATE VIEW delays AS
 -- The wordings of failures with readable times.
 CREATE VIEW wordings AS
   SELECT category, provider, attempts, datetime(first, 'unixepoch') AS first, datetime(last, 'unixepoch') AS last,
-         rule, text, format('%016x', hash) AS hash
+         rule, text, printf('%016x', hash) AS hash
   FROM templates;
