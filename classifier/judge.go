@@ -127,6 +127,9 @@ func (j *judge) decide(x *text, q *query) result {
 		}
 		j.found = append(j.found, evidence{index, r.rank, words})
 	}
+	if len(j.found) > 0 && j.trace == nil {
+		return j.verdict(q) // codes are weaker than any words
+	}
 	for _, index := range t.coded {
 		r := &t.rules[index]
 		if r.conditions(q) {

@@ -145,7 +145,10 @@ func (t *text) normalise(raw []byte, keep *lexicon) {
 				break
 			}
 		}
-		chunk := bytes.TrimRight(raw[start:i], ".@_+=~%&:-'?")
+		chunk := raw[start:i]
+		for len(chunk) > 0 && class[chunk[len(chunk)-1]]&inner != 0 {
+			chunk = chunk[:len(chunk)-1]
+		}
 		if i < len(raw) && raw[i] == '/' && i+1 < len(raw) && raw[i+1] == '/' {
 			inURL = true
 		}
@@ -192,12 +195,14 @@ func (t *text) replyCode(raw []byte, i int, start bool) (n int, ok bool) {
 
 // word writes an ASCII word.
 func (t *text) word(w []byte) {
+	if len(w) > maxWord && w[0] < 0x80 {
+		t.mask(maskNumber)
+		return
+	}
 	t.buf = append(t.buf, ' ')
 	start := len(t.buf)
-	t.buf = append(t.buf, w...)
-	b := t.buf[start:]
-	for i, c := range b {
-		b[i] = lower[c]
+	for _, c := range w {
+		t.buf = append(t.buf, lower[c])
 	}
 	t.words = append(t.words, span{int32(start), int32(len(t.buf))})
 	t.last = ""
@@ -309,7 +314,12 @@ func (t *text) piece(b []byte, keep *lexicon) {
 		t.mask(maskIP)
 		return
 	}
-	b = bytes.Trim(b, ".-_")
+	for len(b) > 0 && class[b[0]]&inner != 0 {
+		b = b[1:]
+	}
+	for len(b) > 0 && class[b[len(b)-1]]&inner != 0 {
+		b = b[:len(b)-1]
+	}
 	if dot := bytes.IndexByte(b, '.'); dot > 0 {
 		if e, n := event.ParseEnhanced(b); n > 0 && n == len(b) {
 			if t.enhanced.IsZero() {
@@ -340,7 +350,7 @@ func (t *text) piece(b []byte, keep *lexicon) {
 		}
 		switch w := b[:n]; {
 		case n == 0:
-		case digits || n > maxWord && w[0] < 0x80:
+		case digits:
 			from := len(t.scratch)
 			for _, c := range w {
 				t.scratch = append(t.scratch, lower[c])
@@ -456,7 +466,7 @@ func isIP(b []byte) bool {
 func unwrap(b []byte) ([]byte, event.Stage) {
 	stage := event.StageUnknown
 	if n := len(b); n > 0 && b[n-1] == ')' {
-		if i := bytes.LastIndex(b, []byte("(in reply to ")); i > 0 {
+		if i := lastIndex(b, "(in reply to "); i > 0 {
 			stage = stageNamed(b[i+len("(in reply to ") : n-1])
 			b = b[:i]
 		}
@@ -469,7 +479,7 @@ func unwrap(b []byte) ([]byte, event.Stage) {
 		{" said: ", event.StageUnknown},
 		{"smtp;", event.StageUnknown},
 	} {
-		if i := bytes.LastIndex(b, []byte(w.words)); i >= 0 {
+		if i := lastIndex(b, w.words); i >= 0 {
 			if rest := bytes.TrimLeft(b[i+len(w.words):], " "); startsWithCode(rest) {
 				b = rest
 				if stage == event.StageUnknown {
@@ -496,6 +506,14 @@ func unwrap(b []byte) ([]byte, event.Stage) {
 		}
 	}
 	return b, stage
+}
+
+// lastIndex is bytes.LastIndex, faster for what is mostly absent.
+func lastIndex(b []byte, s string) int {
+	if i := bytes.Index(b, []byte(s)); i >= 0 {
+		return i + bytes.LastIndex(b[i:], []byte(s))
+	}
+	return -1
 }
 
 // startsWithCode reports whether a reply that tells a failure begins at b.

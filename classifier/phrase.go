@@ -39,13 +39,16 @@ type edge struct {
 	gap    uint8
 }
 
-// automaton finds all phrases in a sequence of symbols.
+// automaton finds all phrases in a sequence of words.
 type automaton struct {
-	trie  *wordTrie
-	stop  []bool   // by term
-	edges [][]edge // by symbol
-	// What reaching a node means: classes that it completes, phrases that it
-	// ends.
+	trie *wordTrie
+	stop []bool // by term
+	// What a symbol does, whichever class it is in: edges go on from a state,
+	// roots begin a phrase.
+	edges [][]edge
+	roots [][]int32
+	// What reaching a node means: symbols of several words that it completes,
+	// and phrases that it ends.
 	fires   [][]symbol
 	phrases [][]int32
 	masks   [4]term // ADDR, IP, HOST, N
@@ -385,8 +388,8 @@ func (c *phraseCompiler) finish() *automaton {
 		return s
 	}
 	a := &automaton{
-		trie: c.terms.build(), stop: make([]bool, terms),
-		edges: make([][]edge, terms+c.classIDs), fires: make([][]symbol, c.next), phrases: make([][]int32, c.next),
+		trie: c.terms.build(), stop: make([]bool, terms), edges: make([][]edge, terms+c.classIDs),
+		roots: make([][]int32, terms+c.classIDs), fires: make([][]symbol, c.next), phrases: make([][]int32, c.next),
 	}
 	for i, m := range maskNames {
 		a.masks[i] = c.terms.terms[m]
@@ -394,53 +397,87 @@ func (c *phraseCompiler) finish() *automaton {
 	for _, w := range stopWords {
 		a.stop[c.terms.terms[w]] = true
 	}
+	// What each symbol leads to by itself, and the nodes that are one symbol
+	// long: reaching these is the same as reading the symbol, so the classes
+	// that they complete are resolved here and not for each text.
+	single := map[int32]symbol{}
+	edges, roots := make([][]edge, len(a.edges)), make([]int32, len(a.edges))
+	for i := range roots {
+		roots[i] = -1
+	}
 	for _, k := range c.order {
-		s := number(k.symbol)
-		a.edges[s] = append(a.edges[s], edge{k.parent, c.nodes[k], k.gap})
+		s, n := number(k.symbol), c.nodes[k]
+		if k.parent < 0 {
+			single[n], roots[s] = s, n
+			continue
+		}
+		edges[s] = append(edges[s], edge{k.parent, n, k.gap})
 	}
-	// The edges that go on come before those that begin: a word that does both
-	// must see the states that its predecessors left.
-	for _, e := range a.edges {
-		slices.SortStableFunc(e, func(x, y edge) int { return int(y.node) - int(x.node) })
-	}
+	classes := make([][]symbol, len(a.edges)) // that a symbol completes by itself
 	for n, list := range c.fires {
-		for _, s := range list {
-			a.fires[n] = append(a.fires[n], number(s))
+		for _, class := range list {
+			if s, ok := single[n]; ok {
+				classes[s] = append(classes[s], number(class))
+			} else {
+				a.fires[n] = append(a.fires[n], number(class))
+			}
+		}
+	}
+	needed := make([]bool, c.next) // nodes that something follows
+	for _, k := range c.order {
+		if k.parent >= 0 {
+			needed[k.parent] = true
 		}
 	}
 	for n, list := range c.phrases {
 		a.phrases[n] = list
+		needed[n] = true
+	}
+	var gather func(into, s symbol, seen map[symbol]bool)
+	gather = func(into, s symbol, seen map[symbol]bool) {
+		if seen[s] {
+			return
+		}
+		seen[s] = true
+		a.edges[into] = append(a.edges[into], edges[s]...)
+		if n := roots[s]; n >= 0 && needed[n] {
+			a.roots[into] = append(a.roots[into], n)
+		}
+		for _, class := range classes[s] {
+			gather(into, class, seen)
+		}
+	}
+	for s := range a.edges {
+		gather(symbol(s), symbol(s), map[symbol]bool{})
+		slices.SortFunc(a.edges[s], func(x, y edge) int { return int(y.node) - int(x.node) })
+		slices.Sort(a.roots[s])
 	}
 	return a
 }
 
 // progress is how far a phrase has been found: where its words begin and end.
 type progress struct {
-	generation uint32
 	start, end int32 // positions of the first and last word
 	from, to   int32 // indexes of the first and last word of the text
 }
 
 // scanner runs the automaton over one text after the other, for one goroutine.
 type scanner struct {
-	a          *automaton
-	state      []progress
-	generation uint32
+	a      *automaton
+	active []uint64   // a bit for each node that has been reached
+	state  []progress // of the active nodes
 	// found is called for each phrase that ends, with the indexes of its first
 	// and last word.
 	found func(phrase, from, to int32)
 }
 
 func newScanner(a *automaton) *scanner {
-	return &scanner{a: a, state: make([]progress, len(a.fires))}
+	return &scanner{a: a, state: make([]progress, len(a.fires)), active: make([]uint64, len(a.fires)/64+1)}
 }
 
 // scan finds all phrases in t.
 func (s *scanner) scan(t *text) {
-	if s.generation++; s.generation == 0 { // after 4 billion texts
-		clear(s.state)
-		s.generation = 1
-	}
+	clear(s.active)
 	position := int32(0)
 	for i, w := range t.words {
 		word := t.buf[w.start:w.end]
@@ -513,23 +550,32 @@ func (s *scanner) word(word []byte, position, index int32) int32 {
 	return position
 }
 
-// fire takes one symbol that stands at the positions start to end.
+// fire takes one symbol that stands at the positions start to end. Edges go
+// first, because they must see the states that earlier words left.
 func (s *scanner) fire(y symbol, start, end, from, to int32) {
 	for _, e := range s.a.edges[y] {
-		first, begin := from, start
-		if e.parent >= 0 {
-			p := &s.state[e.parent]
-			if p.generation != s.generation || start <= p.end || e.gap != gapAny && start-p.end-1 > int32(e.gap) {
-				continue
-			}
-			first, begin = p.from, p.start
+		if s.active[e.parent>>6]&(1<<(e.parent&63)) == 0 {
+			continue
 		}
-		s.state[e.node] = progress{s.generation, begin, end, first, to}
-		for _, phrase := range s.a.phrases[e.node] {
-			s.found(phrase, first, to)
+		p := &s.state[e.parent]
+		if start <= p.end || e.gap != gapAny && start-p.end-1 > int32(e.gap) {
+			continue
 		}
-		for _, f := range s.a.fires[e.node] {
-			s.fire(f, begin, end, first, to)
-		}
+		s.reach(e.node, progress{p.start, end, p.from, to})
+	}
+	for _, n := range s.a.roots[y] {
+		s.reach(n, progress{start, end, from, to})
+	}
+}
+
+// reach enters a node.
+func (s *scanner) reach(node int32, p progress) {
+	s.active[node>>6] |= 1 << (node & 63)
+	s.state[node] = p
+	for _, phrase := range s.a.phrases[node] {
+		s.found(phrase, p.from, p.to)
+	}
+	for _, f := range s.a.fires[node] {
+		s.fire(f, p.start, p.end, p.from, p.to)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -28,7 +29,10 @@ func TestSmoke(t *testing.T) {
 	sc := bufio.NewScanner(f)
 	sc.Buffer(nil, 1<<20)
 	for sc.Scan() {
-		var r struct{ Text, Stage string }
+		var r struct {
+			Text, Stage, Label string
+			Accept             []string
+		}
 		if json.Unmarshal(sc.Bytes(), &r) != nil {
 			t.Fatal(sc.Text())
 		}
@@ -45,5 +49,20 @@ func TestSmoke(t *testing.T) {
 		}
 		s.Classify(e)
 		fmt.Fprintln(out, e.Verdict.Category)
+		if r.Label != "" && e.Verdict.Category.String() != r.Label && !slices.Contains(r.Accept, e.Verdict.Category.String()) {
+			x := c.Explain(e)
+			fmt.Printf("### %s %v -> %s\n    %s\n    %s\n", r.Label, r.Accept, e.Verdict.Category, r.Text, x.Normalised)
+			for i, ev := range x.Evidence {
+				if i < 5 {
+					fmt.Printf("      %s %s:%d w=%d", ev.Rule, ev.File, ev.Line, ev.Weight)
+					for j, m := range ev.Matches {
+						if j < 4 {
+							fmt.Printf(" [%d:%.70s|%s]", m.Line, m.Phrase, m.Text)
+						}
+					}
+					fmt.Println()
+				}
+			}
+		}
 	}
 }

@@ -121,8 +121,12 @@ func (b *trieBuilder) build() *wordTrie {
 			free++
 		}
 		base := max(free-children[0], 1)
+		tries := 0
 	search:
 		for ; ; base++ {
+			if tries++; tries > 64 && base+children[0] > free {
+				free = base + children[0] // what lies below is too crowded to be worth looking at
+			}
 			if base+256 >= len(w.check) {
 				w.grow(2*len(w.check) + 256)
 			}
