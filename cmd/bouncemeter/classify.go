@@ -154,30 +154,6 @@ func (k classifyCommand) text(w io.Writer, r *result) error {
 	return err
 }
 
-type explainCommand struct {
-	Output string `short:"o" enum:"text,json" default:"text" help:"text or json."`
-	MX     string `placeholder:"HOST" help:"The MX host that gave the reply, which tells the provider."`
-	Text   string `arg:"" help:"The reply."`
-	ruleFiles
-}
-
-// Run explains one verdict.
-func (k explainCommand) Run(c console) error {
-	rules, err := k.load()
-	if err != nil {
-		return err
-	}
-	e := event.Event{Kind: event.Attempt, Relay: []byte(k.MX), Reply: event.Reply{Text: []byte(k.Text)}}
-	x := rules.Explain(&e)
-	if k.Output == "json" {
-		encoder := json.NewEncoder(c.out)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(x)
-	}
-	return x.WriteText(c.out, useColor(c.out))
-}
-
 type rulesCommand struct {
 	Lint rulesLint `cmd:"" help:"Find rules that are unreachable, shadowed, duplicate or too broad."`
 	Test rulesTest `cmd:"" help:"Classify every rule's examples and compare."`

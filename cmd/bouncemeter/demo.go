@@ -92,7 +92,7 @@ func (d demoCommand) Run(ctx context.Context, c console) error {
   log      %s (%d MB in %.1f s; it goes on live)
   page     %s/
   metrics  %s/metrics
-  ledger   %s (try: bouncemeter report --ledger %[5]s)
+  report   bouncemeter report --ledger %s
 
 In %.0f seconds the SPF record of %s breaks and %s begins to refuse its mail. Ctrl-C ends the demonstration.
 

@@ -148,12 +148,15 @@ func (r reportCommand) fromFiles(ctx context.Context, c console) (*report.Report
 	if err != nil {
 		return nil, err
 	}
-	b := report.NewBuilder(trendStep)
-	b.AddDelta(counter.Delta())
+	delta := counter.Delta()
+	b := report.NewBuilder(0)
+	b.AddDelta(delta)
 	counter.Trend(b.AddTrend)
 	return b.Report(), nil
 }
 
+// trendStep is the finest step of a report's trend; the report may show a
+// coarser one.
 const trendStep = time.Hour
 
 // progress shows a bar while files are read, on a terminal only. The function

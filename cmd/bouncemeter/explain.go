@@ -1,0 +1,95 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/bouncemeter/bouncemeter/classifier"
+	"github.com/bouncemeter/bouncemeter/event"
+)
+
+type explainCommand struct {
+	Output string `short:"o" enum:"text,json" default:"text" help:"text or json."`
+	MX     string `placeholder:"HOST" help:"The MX host that gave the reply, which tells the provider."`
+	Text   string `arg:"" help:"The reply."`
+	ruleFiles
+}
+
+// Run explains one verdict.
+func (k explainCommand) Run(c console) error {
+	rules, err := k.load()
+	if err != nil {
+		return err
+	}
+	e := event.Event{Kind: event.Attempt, Relay: []byte(k.MX), Reply: event.Reply{Text: []byte(k.Text)}}
+	rules.NewSession().Classify(&e)
+	verdict, x := newResult(rules, &e), rules.Explain(&e)
+	if k.Output == "json" {
+		encoder := json.NewEncoder(c.out)
+		encoder.SetIndent("", "  ")
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(struct {
+			Verdict result `json:"verdict"`
+			classifier.Explanation
+		}{verdict, x})
+	}
+	var b strings.Builder
+	explainText(&b, &verdict, &x, useColor(c.out))
+	_, err = io.WriteString(c.out, b.String())
+	return err
+}
+
+// explainText writes what decided, the winning words marked in the text, and
+// what else was found.
+func explainText(b *strings.Builder, v *result, x *classifier.Explanation, color bool) {
+	bold, mark, plain := "", "", ""
+	if color {
+		bold, mark, plain = "\x1b[1m", "\x1b[1;33m", "\x1b[0m"
+	}
+	fmt.Fprintf(b, "%s%s%s", bold, v.Category, plain)
+	if v.Secondary != "" {
+		fmt.Fprintf(b, " (and %s)", v.Secondary)
+	}
+	if v.Persistence != "" {
+		fmt.Fprintf(b, ", %s", v.Persistence)
+	}
+	fmt.Fprintf(b, ": %s\n\n", x.Why)
+	provider := x.Provider
+	if x.ProviderBy != "" {
+		provider += ", known by the " + x.ProviderBy
+	}
+	fmt.Fprintf(b, "provider  %s\n", provider)
+	if x.Code != 0 || x.Enhanced != "" {
+		fmt.Fprintf(b, "code      %s\n", strings.TrimSpace(fmt.Sprintf("%s %s", zeroEmpty(x.Code), x.Enhanced)))
+	}
+	fmt.Fprintf(b, "text      %s\n", x.Normalised)
+	if len(x.Evidence) > 0 && len(x.Evidence[0].Matches) > 0 {
+		m := x.Evidence[0].Matches[0]
+		fmt.Fprintf(b, "          %s%s%s%s\n", strings.Repeat(" ", len([]rune(x.Normalised[:m.Start]))), mark, strings.Repeat("^", len([]rune(x.Normalised[m.Start:m.End]))), plain)
+	}
+	for i, e := range x.Evidence {
+		switch i {
+		case 0:
+			fmt.Fprintf(b, "\n%sdecided by%s\n", bold, plain)
+		case 1:
+			fmt.Fprintf(b, "\n%salso found%s\n", bold, plain)
+		}
+		fmt.Fprintf(b, "  %-22s %s:%d  %s: %s, weight %d\n", e.Category, e.File, e.Line, e.Rule, e.Rank, e.Weight)
+		for _, m := range e.Matches {
+			fmt.Fprintf(b, "  %-22s %q (line %d)\n", "", m.Text, m.Line)
+		}
+		if e.Source != "" {
+			fmt.Fprintf(b, "  %-22s %s\n", "", e.Source)
+		}
+	}
+	fmt.Fprintf(b, "\n%swhat to do%s (%s)\n  %s\n", bold, plain, v.Owner, v.Advice)
+}
+
+func zeroEmpty(code uint16) string {
+	if code == 0 {
+		return ""
+	}
+	return fmt.Sprint(code)
+}
