@@ -1,6 +1,7 @@
 package tail
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -25,6 +26,9 @@ const (
 	// settle is how long ago a compressed file must have been written to be
 	// called damaged: until then somebody may still be writing it.
 	settle = time.Minute
+	// copying is how much later than its original a copy that lacks the
+	// original's end may have been written.
+	copying = 10 * time.Second
 	// nag is how often a lasting fault is logged.
 	nag = time.Minute
 )
@@ -199,9 +203,6 @@ func (l *Lane) step(ctx context.Context, b *event.Batch) (again bool, err error)
 			l.grown, l.caught = time.Now(), false
 		}
 		l.stats.bytes.Add(int64(n))
-		if err := l.r.look(); err != nil {
-			return false, unreadable(l.r.path, err)
-		}
 		if len(b.Lines) > 0 {
 			l.at = l.r.place()
 		}
@@ -224,12 +225,17 @@ func (l *Lane) step(ctx context.Context, b *event.Batch) (again bool, err error)
 //  2. The live file that has the same inode and head but ends before the
 //     position has lost its end (a crash of the machine): reading goes on at
 //     its end. At least one byte counts as lost.
-//  3. Else the file is gone. What was written to after it, and the live file
-//     in any case, is newer and is read from its beginning. At least one byte
-//     counts as lost, unless the file is known to have been read to its end.
+//  3. A rotated file that has the same head but ends before the position, and
+//     was last written about when the position's file was, is a copy of it that
+//     was made for a truncation while it still grew: all of it has been read,
+//     so reading goes on with the file after it.
+//  4. Else the file is gone. What was written to after it, and the live file
+//     in any case, is newer and is read from its beginning.
 //
-// If a file cannot be opened, it could be the one: nothing is decided before
-// it can.
+// In the last two cases what followed the position in its file is lost: at
+// least one byte counts as such, unless that file is known to have been read
+// to its end. If a file cannot be opened, it could be the one: nothing is
+// decided before it can.
 func (l *Lane) find(ctx context.Context) (again bool, err error) {
 	es, err := l.list()
 	if err != nil {
@@ -239,7 +245,7 @@ func (l *Lane) find(ctx context.Context) (again bool, err error) {
 	case l.at.unset:
 		return l.begin(es)
 	case l.at.offset == 0:
-		return l.openFirst(l.after(es), 0)
+		return l.openFirst(es, l.after(es), 0)
 	}
 	order := slices.Clone(es)
 	slices.SortStableFunc(order, func(a, b entry) int { // the one with the inode first
@@ -247,6 +253,7 @@ func (l *Lane) find(ctx context.Context) (again bool, err error) {
 		return cmp.Compare(same[inode(a.info) == l.at.ino], same[inode(b.info) == l.at.ino])
 	})
 	var faults []error
+	newer := l.after(es)
 	for _, e := range order {
 		if e.info.Size() == 0 {
 			continue
@@ -277,6 +284,11 @@ func (l *Lane) find(ctx context.Context) (again bool, err error) {
 			l.open(r, es, e)
 			l.at = r.place()
 			return true, nil
+		case err == nil && what == short && !e.live() && modified(e.info)-l.at.modified < int64(copying):
+			i := slices.IndexFunc(es, func(o entry) bool { return o.path == e.path })
+			if rest := es[i+1:]; len(rest) < len(newer) {
+				newer = rest
+			}
 		}
 		_ = r.close()
 	}
@@ -287,13 +299,13 @@ func (l *Lane) find(ctx context.Context) (again bool, err error) {
 	if l.ended != nil {
 		lost = l.ended.lost
 	}
-	return l.openFirst(l.after(es), lost)
+	return l.openFirst(es, newer, lost)
 }
 
 // begin starts a stream that was never read before.
 func (l *Lane) begin(es []entry) (again bool, err error) {
 	if !l.atEnd {
-		return l.openFirst(es, 0)
+		return l.openFirst(es, es, 0)
 	}
 	if len(es) == 0 || !es[len(es)-1].live() {
 		for _, e := range es { // what is there is not wanted
@@ -328,22 +340,44 @@ func (l *Lane) after(es []entry) []entry {
 	return es[i:]
 }
 
-// openFirst opens the first file of es that has content, at its beginning.
-// If there is none yet, nothing changes.
-func (l *Lane) openFirst(es []entry, lost int64) (again bool, err error) {
-	i := firstWithContent(es)
+// openFirst opens the first file of newer that has content, at its beginning.
+// If there is none yet, nothing changes. newer are the last ones of es, which
+// is all that there were when the position was looked for.
+func (l *Lane) openFirst(es, newer []entry, lost int64) (again bool, err error) {
+	i := firstWithContent(newer)
 	if i < 0 {
-		l.wait(es)
+		l.wait(newer)
 		return false, nil
 	}
-	r, err := l.openEntry(es[i])
+	r, err := l.openNext(es, newer[i])
 	if err != nil {
 		return false, err
 	}
 	l.lose(lost, "the file that was read last is gone; reading goes on with the next")
-	l.open(r, es, es[i])
+	l.open(r, es, newer[i])
 	return true, nil
 }
+
+// openNext opens e, which is to be read from its beginning, and makes sure that
+// it still is the next one: had it been rotated or truncated since the folder
+// was read into es, another name would be there by now.
+func (l *Lane) openNext(es []entry, e entry) (*reader, error) {
+	r, err := l.openEntry(e)
+	if err != nil {
+		return nil, err
+	}
+	now, err := l.list()
+	if err == nil && !slices.EqualFunc(es, now, sameEntry) {
+		err = errMoved
+	}
+	if err != nil {
+		_ = r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func sameEntry(a, b entry) bool { return a.path == b.path && os.SameFile(a.info, b.info) }
 
 func firstWithContent(es []entry) int {
 	return slices.IndexFunc(es, func(e entry) bool { return e.info.Size() > 0 })
@@ -452,7 +486,7 @@ func (l *Lane) atEOF(ctx context.Context, b *event.Batch) (again bool, err error
 	i := slices.IndexFunc(es, func(e entry) bool { return os.SameFile(e.info, r.info) })
 	rest := es[i+1:]
 	if i < 0 {
-		rest = slices.DeleteFunc(rest, func(e entry) bool { return !e.live() && !e.info.ModTime().After(r.info.ModTime()) })
+		rest = slices.DeleteFunc(slices.Clone(es), func(e entry) bool { return !e.live() && !e.info.ModTime().After(r.info.ModTime()) })
 	}
 	l.newer = size(rest)
 	next := firstWithContent(rest)
@@ -463,18 +497,26 @@ func (l *Lane) atEOF(ctx context.Context, b *event.Batch) (again bool, err error
 	if r.dec == nil && time.Since(l.grown) < l.cfg.Grace {
 		return false, nil
 	}
-	if i >= 0 && !l.born && r.start > 0 {
-		// This file may be a copy of the next, made for a truncation that is yet
-		// to come or by logrotate's "copy".
-		if copied, err := l.openEntry(rest[next]); err != nil {
+	if i >= 0 && !l.born {
+		copied, err := l.openEntry(rest[next])
+		if err != nil {
 			return false, err
-		} else if what, err := copied.seek(ctx, r.place()); err == nil && what == within {
+		}
+		if continues(ctx, r, copied) {
 			l.leave()
 			l.open(copied, es, rest[next])
 			return true, nil
-		} else if _ = copied.close(); ctx.Err() != nil {
-			return false, ctx.Err()
 		}
+		_ = copied.close()
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+	}
+	if err := r.look(); err != nil {
+		return false, unreadable(r.path, err)
+	}
+	if r.dec == nil && r.info.Size() > r.off { // a copy that was finished meanwhile
+		return true, nil
 	}
 	if r.off > r.start {
 		r.finish(b)
@@ -488,13 +530,27 @@ func (l *Lane) atEOF(ctx context.Context, b *event.Batch) (again bool, err error
 		l.ended = &ended{} // all of it was read
 		return true, nil
 	}
-	nr, err := l.openEntry(rest[next])
+	nr, err := l.openNext(es, rest[next])
 	if err != nil {
 		return false, err
 	}
 	l.leave()
 	l.open(nr, es, rest[next])
 	return true, nil
+}
+
+// continues moves next, a new reader, to where r ends if r's file is a copy of
+// the beginning of next's: made for a truncation that is yet to come, or by
+// logrotate's "copy". Files of which the one happens to begin with all of the
+// other are taken for copies; lines that tell the time see to it that there
+// are none.
+func continues(ctx context.Context, r, next *reader) bool {
+	if r.start > 0 {
+		what, err := next.seek(ctx, r.place())
+		return err == nil && what == within
+	}
+	n := min(r.head.n, len(next.first)) // not even one line yet
+	return n > 0 && bytes.Equal(r.head.buf[:n], next.first[:n])
 }
 
 // leave ends the reading of a file. It is kept open for a while: what a late
@@ -539,7 +595,7 @@ func (l *Lane) list() ([]entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		if slices.EqualFunc(es, before, func(a, b entry) bool { return a.path == b.path && os.SameFile(a.info, b.info) }) {
+		if slices.EqualFunc(es, before, sameEntry) {
 			break
 		}
 		before = es

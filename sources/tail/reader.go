@@ -64,6 +64,10 @@ func (r *reader) fill(b *event.Batch) (int, error) {
 	if n == 0 {
 		return 0, err
 	}
+	// In this order: the time of the look is one at which the file was the same.
+	if err := r.look(); err != nil {
+		return 0, err
+	}
 	if err := r.same(); err != nil {
 		return 0, err
 	}
