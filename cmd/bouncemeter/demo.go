@@ -194,6 +194,7 @@ func recent(ctx context.Context, l querier, now time.Time, color bool) (string, 
 		name          string
 		now, usual    int64
 		share, normal float64
+		jumped        bool
 		worst         string // sender domain at provider
 		worstN        int64
 	}
@@ -208,8 +209,11 @@ func recent(ctx context.Context, l querier, now time.Time, color bool) (string, 
 	failed := func(r ledger.Row) bool {
 		return r.Keys[0] == event.Deferred.String() || r.Keys[0] == event.Bounced.String()
 	}
+	tried := map[string]int64{} // by place
 	places := map[string]map[string]int64{}
 	for _, r := range latest {
+		place := r.Keys[2] + " at " + r.Keys[3]
+		tried[place] += r.Attempts
 		if r.Keys[0] != event.Expired.String() {
 			attempts += r.Attempts
 		}
@@ -219,7 +223,6 @@ func recent(ctx context.Context, l querier, now time.Time, color bool) (string, 
 			if places[x.name] == nil {
 				places[x.name] = map[string]int64{}
 			}
-			place := r.Keys[2] + " at " + r.Keys[3]
 			places[x.name][place] += r.Attempts
 			if n := places[x.name][place]; n > x.worstN {
 				x.worst, x.worstN = place, n
@@ -239,19 +242,26 @@ func recent(ctx context.Context, l querier, now time.Time, color bool) (string, 
 		if x.now > 0 {
 			x.share = float64(x.now) / float64(max(attempts, 1))
 			x.normal = float64(x.usual) / float64(max(usualAttempts, 1))
+			x.jumped = x.now >= 5 && x.share > 3*x.normal
 			all = append(all, x)
 		}
 	}
 	slices.SortFunc(all, func(a, b *reason) int {
+		if a.jumped != b.jumped {
+			if a.jumped {
+				return -1
+			}
+			return 1
+		}
 		return cmp.Or(cmp.Compare(b.share-b.normal, a.share-a.normal), cmp.Compare(a.name, b.name))
 	})
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  %d attempts in the last %d minutes (%d before)\n", now.Format(time.TimeOnly), attempts, int(recentSpan.Minutes()), usualAttempts)
 	fmt.Fprintf(&b, "  %-22s %8s %8s  %s\n", "reason", "now", "usual", "most of it")
 	for _, x := range all[:min(len(all), 8)] {
-		line := fmt.Sprintf("  %-22s %7.2f%% %7.2f%%  %s (%d)", x.name, 100*x.share, 100*x.normal, x.worst, x.worstN)
-		if x.now >= 5 && x.share > 3*x.normal {
-			line += "  ▲"
+		line := fmt.Sprintf("  %-22s %7.2f%% %7.2f%%  %s: %d of %d attempts", x.name, 100*x.share, 100*x.normal, x.worst, x.worstN, tried[x.worst])
+		if x.jumped {
+			line += fmt.Sprintf("  ▲ %.0f×", x.share/max(x.normal, 0.0001))
 			if color {
 				line = "\x1b[1;31m" + line + "\x1b[0m"
 			}

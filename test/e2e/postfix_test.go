@@ -69,12 +69,12 @@ var otherReplies = []reply{
 	{stage: "RCPT", text: "452 4.2.2 The recipient's inbox is out of storage space", category: "mailbox_full"},
 	{stage: "MAIL", text: "421 4.7.0 Too many connections from your host, slow down", category: "rate_limited"},
 	{stage: "RCPT", text: "550 5.1.1 <x@case.example>: status=sent (250 2.0.0 a hostile reply) User unknown", category: "user_unknown"},
-	{route: "smtp:[127.0.0.1]:%[1]d", category: "connection_failed"},                      // refused
-	{route: "smtp:[127.0.0.1]:%[2]d", category: "ip_blocklisted"},                         // banner 554
-	{route: "smtp:[127.0.0.1]:%[3]d", category: "message_too_large"},                      // SIZE too small
-	{route: "error:5.1.2 Host or domain name not found", category: "bad_domain"},          //
-	{route: "retry:4.4.1 connect to 192.0.2.1: timed out", category: "connection_failed"}, //
-	{stage: "RCPT", text: "", category: ""}, // delivered
+	{route: "smtp:[127.0.0.1]:%[1]d", category: "connection_failed"}, // refused
+	{route: "smtp:[127.0.0.1]:%[2]d", category: "ip_blocklisted"},    // banner 554
+	{route: "smtp:[127.0.0.1]:%[3]d", category: "message_too_large"}, // SIZE too small
+	{route: "smtp:[127.0.0.1]:%[1]d", category: "connection_failed"}, // the site is dead now, says postfix/error
+	{route: "smtp:[no-such-host.invalid]", category: "bad_domain"},   // RFC 2606: never exists
+	{stage: "RCPT", text: "", category: ""},                          // delivered
 }
 
 func TestPostfix(t *testing.T) {
@@ -165,11 +165,9 @@ func TestPostfix(t *testing.T) {
 				categories = append(categories, category)
 			}
 		}
-		var want []string
-		if c.category != "" {
-			want = []string{c.category}
-		}
-		if !slices.Equal(categories, want) {
+		// Two words: either is right.
+		want := strings.Fields(c.category)
+		if len(categories) != min(len(want), 1) || len(want) > 0 && !slices.Contains(want, categories[0]) {
 			t.Errorf("%s %q %s: category %v, want %v", domain, c.text, c.route, categories, want)
 		}
 	}
