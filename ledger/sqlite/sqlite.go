@@ -29,7 +29,10 @@ type Options struct {
 	// file, such as a sqlite3 that is writing. Default 5 s.
 	BusyTimeout time.Duration
 
-	chunk int64 // see defaultChunk; tests have less
+	// For tests: less than defaultChunk, and FULL unless speed matters more
+	// than what is left after a power loss.
+	chunk       int64
+	synchronous string
 }
 
 func (o *Options) setDefaults() {
@@ -44,6 +47,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.chunk <= 0 {
 		o.chunk = defaultChunk
+	}
+	if o.synchronous == "" {
+		o.synchronous = "FULL"
 	}
 }
 
@@ -145,7 +151,7 @@ func (l *Ledger) openWriter(ctx context.Context) error {
 		fmt.Sprintf("cache_size = -%d", l.options.CacheBytes>>10),
 		"auto_vacuum = INCREMENTAL", // only heeded by a new file
 		"journal_mode = WAL",
-		"synchronous = FULL",
+		"synchronous = "+l.options.synchronous,
 		"wal_autocheckpoint = 4096", // pages: 16 MiB
 		"journal_size_limit = 67108864",
 	)

@@ -20,6 +20,6 @@ func TestLedger(t *testing.T) {
 			o = sqlite.WithChunk(1)
 		}
 		path := filepath.Join(t.TempDir(), "ledger.db")
-		return func() (ledgertest.Ledger, error) { return sqlite.Open(t.Context(), path, o) }
+		return func() (ledgertest.Ledger, error) { return sqlite.Open(t.Context(), path, sqlite.WithoutSync(o)) }
 	})
 }
