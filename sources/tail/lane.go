@@ -360,14 +360,16 @@ func (l *Lane) openFirst(es, newer []entry, lost int64) (again bool, err error) 
 
 // openNext opens e, which is to be read from its beginning, and makes sure that
 // it still is the next one: had it been rotated or truncated since the folder
-// was read into es, another name would be there by now.
+// was read into es, another name would be there by now, or a copy have grown.
 func (l *Lane) openNext(es []entry, e entry) (*reader, error) {
 	r, err := l.openEntry(e)
 	if err != nil {
 		return nil, err
 	}
 	now, err := l.list()
-	if err == nil && !slices.EqualFunc(es, now, sameEntry) {
+	if err == nil && !slices.EqualFunc(es, now, func(a, b entry) bool {
+		return sameEntry(a, b) && (a.live() || modified(a.info) == modified(b.info) && a.info.Size() == b.info.Size())
+	}) {
 		err = errMoved
 	}
 	if err != nil {
@@ -589,19 +591,21 @@ func (l *Lane) forget() {
 
 // list returns the files of the stream from old to new.
 func (l *Lane) list() ([]entry, error) {
-	var before []entry
-	for range 5 { // until no rotation is seen to happen meanwhile
-		es, err := l.listOnce()
-		if err != nil {
+	es, err := l.listOnce()
+	if err != nil {
+		return nil, err
+	}
+	for range 10 { // until no rotation is seen to happen meanwhile
+		before := es
+		if es, err = l.listOnce(); err != nil {
 			return nil, err
 		}
 		if slices.EqualFunc(es, before, sameEntry) {
-			break
+			sortEntries(es)
+			return withoutTwins(es), nil
 		}
-		before = es
 	}
-	sortEntries(before)
-	return withoutTwins(before), nil
+	return nil, errMoved
 }
 
 func (l *Lane) listOnce() ([]entry, error) {
