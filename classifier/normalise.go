@@ -357,6 +357,8 @@ func (t *text) piece(b []byte, keep *lexicon) {
 			}
 			if low := t.scratch[from:]; keep.has(low) {
 				t.folded(low)
+			} else if family := t.family(from); family != nil && keep.has(family) {
+				t.folded(family)
 			} else {
 				t.mask(maskNumber)
 			}
@@ -369,6 +371,20 @@ func (t *text) piece(b []byte, keep *lexicon) {
 		}
 		b = b[n+1:]
 	}
+}
+
+// family returns the letters that the word at the end of the scratch memory
+// begins with, and a # for the rest: "lpn#" for LPN105.
+func (t *text) family(from int) []byte {
+	n := from
+	for n < len(t.scratch) && class[t.scratch[n]] == letter {
+		n++
+	}
+	if n == from || n == len(t.scratch) {
+		return nil
+	}
+	t.scratch = append(t.scratch[:n], '#')
+	return t.scratch[from:]
 }
 
 // maxWord is the length from which a run of ASCII letters is an id. German has

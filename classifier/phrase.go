@@ -16,6 +16,7 @@ import (
 //	(mail|message) size     any of these
 //	quota exce*             any ending
 //	IP is listed            a mask: ADDR, IP, HOST or N
+//	lpn#                    a family of codes, such as LPN105
 //
 // Words that carry no meaning of their own (articles, forms of "to be", "your",
 // "has") are skipped in phrases and in texts alike; see stopWords. Masks do not
@@ -236,6 +237,11 @@ func (c *phraseCompiler) part(part string) ([]symbol, error) {
 			return []symbol{c.terms.term(m)}, nil
 		}
 	}
+	if family, ok := strings.CutSuffix(part, "#"); ok && family != "" {
+		w := strings.ToLower(family) + "#"
+		c.keep.add(w)
+		return []symbol{c.terms.term(w)}, nil
+	}
 	return c.literal(part)
 }
 
@@ -278,7 +284,9 @@ func (c *phraseCompiler) literal(w string) ([]symbol, error) {
 	var symbols []symbol
 	forms := [][]string{c.split(plain)}
 	for _, v := range spellings(plain) {
-		if f := c.split(v); len(f) == len(forms[0]) {
+		// A question mark at the end is cut off like any punctuation: what
+		// remains must still be long enough to mean only this word.
+		if f := c.split(v); len(f) == len(forms[0]) && (!strings.HasSuffix(v, "?") || len(v) > 6) {
 			forms = append(forms, f)
 		}
 	}
@@ -331,7 +339,14 @@ func (c *phraseCompiler) split(w string) []string {
 	c.text.normalise([]byte("x "+w), c.all)
 	words := make([]string, 0, 2)
 	for _, s := range c.text.words[1:] {
-		words = append(words, string(c.text.buf[s.start:s.end]))
+		word := string(c.text.buf[s.start:s.end])
+		// Where the script changes, so does the word ("dns错误").
+		for i := 1; i < len(word); i++ {
+			if utf8.RuneStart(word[i]) && unbounded(word[i]) != unbounded(word[0]) {
+				words, word, i = append(words, word[:i]), word[i:], 0
+			}
+		}
+		words = append(words, word)
 	}
 	return words
 }
@@ -342,9 +357,12 @@ func (c *phraseCompiler) split(w string) []string {
 func spellings(w string) []string {
 	ascii, other := 0, 0
 	for _, r := range w {
-		if r < utf8.RuneSelf {
+		switch {
+		case r < utf8.RuneSelf:
 			ascii++
-		} else {
+		case r >= 0x590 && r < 0x1e00 || r >= 0x2000:
+			return nil // another script: all would be question marks
+		default:
 			other++
 		}
 	}
