@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -37,7 +38,8 @@ func (a *App) serve(ctx context.Context) error {
 		stopped <- server.Shutdown(last)
 	})
 	webConfig := a.o.Config.HTTP.WebConfigFile
-	err := web.Serve(a.http, server, &web.FlagConfig{WebConfigFile: &webConfig}, a.log)
+	// What it would say of itself is in our own messages, or in its error.
+	err := web.Serve(a.http, server, &web.FlagConfig{WebConfigFile: &webConfig}, slog.New(slog.DiscardHandler))
 	if stop() {
 		return fmt.Errorf("serve http: %w", err) // it ended by itself
 	}

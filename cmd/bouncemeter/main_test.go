@@ -1,0 +1,246 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bouncemeter/bouncemeter/event"
+)
+
+// call runs a command line as the shell would.
+func call(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, err bytes.Buffer
+	code = execute(t.Context(), args, console{strings.NewReader(stdin), &out, &err})
+	return code, out.String(), err.String()
+}
+
+// aLog is a small Postfix log: a delivery, an unknown user, a deferral that
+// is delivered later, and a bounce returned to nobody.
+const aLog = `2026-01-12T04:01:07.100000+00:00 mx1 postfix/qmgr[11]: 4F2A10: from=<a@shop.example>, size=1, nrcpt=1 (queue active)
+2026-01-12T04:01:08.100000+00:00 mx1 postfix/smtp[12]: 4F2A10: to=<x@one.example>, relay=mx.one.example[192.0.2.1]:25, delay=1, delays=0/0/1/0, dsn=2.0.0, status=sent (250 2.0.0 Ok)
+2026-01-12T04:01:08.200000+00:00 mx1 postfix/qmgr[11]: 4F2A10: removed
+2026-01-12T04:01:09.100000+00:00 mx1 postfix/qmgr[11]: 4F2A11: from=<a@shop.example>, size=1, nrcpt=1 (queue active)
+2026-01-12T04:01:10.100000+00:00 mx1 postfix/smtp[12]: 4F2A11: to=<y@gmail.com>, relay=gmail-smtp-in.l.google.com[192.0.2.2]:25, delay=1, delays=0/0/1/0, dsn=5.1.1, status=bounced (host gmail-smtp-in.l.google.com[192.0.2.2] said: 550-5.1.1 The email account that you tried to reach does not exist. (in reply to RCPT TO command))
+2026-01-12T04:01:11.100000+00:00 mx1 postfix/qmgr[11]: 4F2A12: from=<>, size=1, nrcpt=1 (queue active)
+2026-01-12T04:01:12.100000+00:00 mx1 postfix/smtp[12]: 4F2A12: to=<z@two.example>, relay=mx.two.example[192.0.2.3]:25, delay=1, delays=0/0/1/0, dsn=4.2.2, status=deferred (host mx.two.example[192.0.2.3] said: 452 4.2.2 Mailbox full (in reply to RCPT TO command))
+2026-01-12T04:11:12.100000+00:00 mx1 postfix/smtp[12]: 4F2A12: to=<z@two.example>, relay=mx.two.example[192.0.2.3]:25, delay=601, delays=600/0/1/0, dsn=2.0.0, status=sent (250 2.0.0 Ok)
+this is no line of a log
+`
+
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestReport(t *testing.T) {
+	var z bytes.Buffer
+	w := gzip.NewWriter(&z)
+	if _, err := w.Write([]byte(aLog)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"mail.log": aLog, "packed": z.String()} {
+		code, out, stderr := call(t, "", "report", "-o", "json", write(t, name, text))
+		if code != 0 || stderr != "" {
+			t.Fatalf("%s: exit code %d, %s", name, code, stderr)
+		}
+		var r struct {
+			Lines, Malformed, Attempts int64
+			FirstOutcomes              int64 `json:"first_outcomes"`
+			Outcomes                   map[string]int64
+			Categories                 []struct {
+				Category      string
+				Attempts      int64
+				Providers     map[string]int64
+				SenderDomains map[string]int64 `json:"sender_domains"`
+			}
+			First, Last time.Time
+		}
+		if err := json.Unmarshal([]byte(out), &r); err != nil {
+			t.Fatal(err)
+		}
+		if r.Lines != 9 || r.Malformed != 1 || r.Attempts != 4 || r.FirstOutcomes != 3 {
+			t.Errorf("%s: %+v", name, r)
+		}
+		if r.Outcomes["delivered"] != 2 || r.Outcomes["deferred"] != 1 || r.Outcomes["bounced"] != 1 || r.Outcomes["expired"] != 0 {
+			t.Errorf("%s: outcomes %v", name, r.Outcomes)
+		}
+		if r.First != time.Date(2026, 1, 12, 4, 1, 8, 0, time.UTC) || r.Last != time.Date(2026, 1, 12, 4, 11, 12, 0, time.UTC) {
+			t.Errorf("%s: first %v, last %v", name, r.First, r.Last)
+		}
+		for _, c := range r.Categories {
+			switch c.Category {
+			case "user_unknown":
+				if c.Attempts != 1 || c.Providers["gmail"] != 1 || c.SenderDomains["shop.example"] != 1 {
+					t.Errorf("%s: %+v", name, c)
+				}
+			case "mailbox_full": // of the null sender
+				if n, ok := c.SenderDomains[""]; c.Attempts != 1 || n != 1 || !ok {
+					t.Errorf("%s: %+v", name, c)
+				}
+			default:
+				t.Errorf("%s: category %s", name, c.Category)
+			}
+		}
+	}
+}
+
+func TestReportForPeople(t *testing.T) {
+	path := write(t, "mail.log", aLog)
+	for output, want := range map[string]string{"table": "user_unknown", "html": "<!doctype html>"} {
+		code, out, stderr := call(t, "", "report", "-o", output, path)
+		if code != 0 || stderr != "" || !strings.Contains(strings.ToLower(out), want) {
+			t.Errorf("%s: exit code %d, %s\n%s", output, code, stderr, out)
+		}
+	}
+}
+
+func TestClassify(t *testing.T) {
+	code, out, _ := call(t, "550 User unknown\n\n452 4.2.2 Mailbox full, try again in 10 minutes\nhello\n", "classify", "-o", "json")
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if code != 0 || len(lines) != 4 {
+		t.Fatalf("exit code %d, %d lines for 4:\n%s", code, len(lines), out)
+	}
+	for i, want := range []string{"user_unknown", "unclassified", "mailbox_full", "unclassified"} {
+		var r result
+		if err := json.Unmarshal([]byte(lines[i]), &r); err != nil {
+			t.Fatal(err)
+		}
+		if r.Category != want {
+			t.Errorf("line %d: %+v, want %s", i+1, r, want)
+		}
+		if c, _ := event.CategoryByID(want); r.Owner != c.Info().Owner || r.Group != c.Info().Group {
+			t.Errorf("line %d: %+v", i+1, r)
+		}
+		if i == 2 && (r.RetryAfter != 600 || r.Code != 452 || r.Enhanced != "4.2.2" || r.Persistence != "transient") {
+			t.Errorf("details: %+v", r)
+		}
+	}
+	code, out, _ = call(t, "", "classify", "550 User unknown", "552 Mailbox is full")
+	if got := strings.Count(out, "\n"); code != 0 || got != 2 || !strings.HasPrefix(out, "user_unknown") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+}
+
+// A line of any length has one answer.
+func TestClassifyLongLine(t *testing.T) {
+	code, out, _ := call(t, "550 User unknown "+strings.Repeat("x", 3<<20)+"\n552 Mailbox is full", "classify")
+	if code != 0 || strings.Count(out, "\n") != 2 || !strings.Contains(out, "mailbox_full") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	code, out, _ := call(t, "", "explain", "550 5.1.1 User unknown")
+	for _, want := range []string{"user_unknown", "rules/", "decided by", "what to do"} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("exit code %d, no %q in\n%s", code, want, out)
+		}
+	}
+	code, out, _ = call(t, "", "explain", "-o", "json", "550 5.1.1 User unknown")
+	var x struct {
+		Verdict  result
+		Evidence []struct{ Rule, File string }
+	}
+	if err := json.Unmarshal([]byte(out), &x); err != nil || code != 0 || x.Verdict.Category != "user_unknown" || len(x.Evidence) == 0 {
+		t.Errorf("exit code %d, %v: %+v", code, err, x)
+	}
+}
+
+func TestRules(t *testing.T) {
+	for _, verb := range []string{"lint", "test"} {
+		if code, out, stderr := call(t, "", "rules", verb); code != 0 {
+			t.Errorf("rules %s: exit code %d\n%s%s", verb, code, out, stderr)
+		}
+	}
+}
+
+// Every mistake of the caller has exit code 2 and says what to do instead;
+// what fails otherwise has 1.
+func TestMistakes(t *testing.T) {
+	bad := write(t, "bad.yaml", "sources:\n  - {name: mta1, kind: tale}\nlimts: {}\n")
+	for _, test := range []struct {
+		args []string
+		code int
+		want []string
+	}{
+		{[]string{"reprot"}, 2, []string{`did you mean "report"`}},
+		{[]string{"report"}, 2, []string{"/var/log/mail.log"}},
+		{[]string{"report", "-o", "pdf", "x"}, 2, []string{"table"}},
+		{[]string{"report", "--from", "postfiks", bad}, 2, []string{"postfix"}},
+		{[]string{"report", "--timezone", "Nowhere/Else", bad}, 2, []string{"Nowhere/Else"}},
+		{[]string{"report", "--ledger", "x", bad}, 2, []string{"either"}},
+		{[]string{"report", "--last", "1d", bad}, 2, []string{"--ledger"}},
+		{[]string{"report", filepath.Join(t.TempDir(), "none.log")}, 1, []string{"none.log", "no such file"}},
+		{[]string{"report", t.TempDir()}, 1, []string{"folder"}},
+		{[]string{"report", "--ledger", filepath.Join(t.TempDir(), "none.db")}, 1, []string{"none.db"}},
+		{[]string{"check", "-c", bad}, 2, []string{bad + ":2: sources[0].kind", bad + ":3: limts", "did you mean limits"}},
+		{[]string{"run", "-c", bad}, 2, []string{bad + ":2:", bad + ":3:"}},
+		{[]string{"run", "-c", filepath.Join(t.TempDir(), "none.yaml")}, 2, []string{"none.yaml"}},
+		{[]string{"run"}, 2, []string{"--config"}},
+		{[]string{"classify", "--rules", bad, "x"}, 2, []string{bad + ":1"}},
+	} {
+		code, out, stderr := call(t, "", test.args...)
+		if code != test.code || strings.Contains(stderr, "goroutine") {
+			t.Errorf("%v: exit code %d, want %d\n%s", test.args, code, test.code, stderr)
+		}
+		for _, want := range test.want {
+			if !strings.Contains(stderr, want) {
+				t.Errorf("%v: no %q in\n%s%s", test.args, want, stderr, out)
+			}
+		}
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		code, out, _ := call(t, "", "completion", shell)
+		for _, want := range []string{"report", "demo", "timezone", "json"} {
+			if code != 0 || !strings.Contains(out, want) {
+				t.Errorf("%s: exit code %d, no %q", shell, code, want)
+			}
+		}
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	if code, out, _ := call(t, "", "--help"); code != 0 || !strings.Contains(out, "report") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+	if code, out, _ := call(t, ""); code != 0 || !strings.Contains(out, "Usage") {
+		t.Errorf("without arguments: exit code %d\n%s", code, out)
+	}
+	if code, out, _ := call(t, "", "version"); code != 0 || !strings.HasPrefix(out, "bouncemeter ") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+}
+
+// The demonstration runs by itself and ends by itself.
+func TestDemo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var out, stderr bytes.Buffer
+	code := execute(ctx, []string{"demo", "--history", "30m", "--for", "12s", "--listen", "127.0.0.1:0"}, console{strings.NewReader(""), &out, &stderr})
+	for _, want := range []string{"/metrics", "attempts in the last", "rate_limited", "over"} {
+		if code != 0 || !strings.Contains(out.String(), want) {
+			t.Errorf("exit code %d, no %q in\n%s%s", code, want, out.String(), stderr.String())
+		}
+	}
+}
