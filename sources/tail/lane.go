@@ -65,8 +65,8 @@ type Lane struct {
 
 // ended is what is known of a file that was being read and is gone.
 type ended struct {
-	// size is the largest size that was seen of the file that at is in, if that
-	// was truncated.
+	// size is what was last seen of the file that at is in, if that was
+	// truncated.
 	size int64
 	// lost is what is lost if no copy is found.
 	lost int64
@@ -191,10 +191,11 @@ func (l *Lane) step(ctx context.Context, b *event.Batch) (again bool, err error)
 	if l.r == nil {
 		return l.find(ctx)
 	}
+	size := l.r.info.Size()
 	n, err := l.r.fill(b)
 	switch {
 	case errors.Is(err, errReplaced):
-		return l.replaced(l.r.info.Size())
+		return l.replaced(size)
 	case errors.Is(err, errDamaged):
 		return l.damaged(err)
 	case n > 0:
@@ -425,8 +426,8 @@ func size(es []entry) (n int64) {
 	return n
 }
 
-// replaced deals with a file of which what was read is no longer there.
-// size is the largest size that was seen.
+// replaced deals with a file of which what was read is no longer there. size is
+// the size it had when it last was.
 func (l *Lane) replaced(size int64) (again bool, err error) {
 	l.stats.truncations.Add(1)
 	l.log.Info("log truncated", "read", l.r.off)
@@ -505,7 +506,7 @@ func (l *Lane) atEOF(ctx context.Context, b *event.Batch) (again bool, err error
 			return false, err
 		}
 		if continues(ctx, r, copied) {
-			l.leave()
+			_ = l.closeReader()
 			l.open(copied, es, rest[next])
 			return true, nil
 		}

@@ -601,6 +601,21 @@ func TestCopiesAreNotReadTwice(t *testing.T) {
 	})
 }
 
+func TestCopyInProgressIsNotReadTwice(t *testing.T) {
+	bubble(t, func(t *testing.T, f folder) {
+		f.write("log.1", "a\nb\nhalf a li")
+		f.write("log", "a\nb\nhalf a line\nc\n")
+		l := follow(t, f.path("log"), event.Position{}).drain()
+		l.want("a", "b", "half a line", "c")
+		f.append("log.1", "ne\nc\n")
+		f.write("log", "")
+		f.append("log", "d\n")
+		l.drain().want("d")
+		l.wantLost(0)
+		l.stop()
+	})
+}
+
 func TestNothingIsDecidedWhileAFileIsUnreadable(t *testing.T) {
 	bubble(t, func(t *testing.T, f folder) {
 		f.write("log", "a\n")
