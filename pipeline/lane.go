@@ -31,6 +31,9 @@ type runner struct {
 	// committed one.
 	read      event.Position
 	committed time.Time // wall clock of the last commit
+	// pending is the commit that the ledger has not taken yet. What was counted
+	// is in it and nowhere else, and nothing is read until it is stored.
+	pending *ledger.Commit
 }
 
 // The commit of what was read when a lane is told to stop may take this long;
@@ -144,6 +147,31 @@ func (r *runner) commit(ctx context.Context) error {
 		r.status.update(func(s *LaneStatus) { s.Lag, s.Read = r.unit.batch.Lag, r.committed })
 		return nil
 	}
+	if r.pending == nil {
+		r.pending = r.prepare()
+	}
+	c := r.pending
+	started := time.Now()
+	if err := r.store(ctx, c); err != nil {
+		return err
+	}
+	r.pending = nil
+	r.state.Position, r.committed = r.read, time.Now()
+	d.o.observeCommit(r.committed.Sub(started))
+	r.status.update(func(s *LaneStatus) {
+		s.Lag, s.Read, s.Err = r.unit.batch.Lag, r.committed, nil
+		s.Position = r.read
+		s.LastEvent = max(s.LastEvent, c.Delta.Last)
+	})
+	for _, sink := range d.o.Sinks {
+		sink.Committed(r.input.Name, c.Delta)
+	}
+	r.lane.Committed(r.read)
+	return nil
+}
+
+// prepare takes what was counted and what changed since the last commit.
+func (r *runner) prepare() *ledger.Commit {
 	c := &ledger.Commit{
 		Lane: r.state.ID, Expected: r.state.Position, Position: r.read,
 		Delta: r.counter.Delta(), Now: time.Now(),
@@ -157,22 +185,7 @@ func (r *runner) commit(ctx context.Context) error {
 		},
 		func(key uint64) { c.Deletes = append(c.Deletes, key) },
 	)
-	started := time.Now()
-	if err := r.store(ctx, c); err != nil {
-		return err
-	}
-	r.state.Position, r.committed = r.read, time.Now()
-	d.o.observeCommit(r.committed.Sub(started))
-	r.status.update(func(s *LaneStatus) {
-		s.Lag, s.Read, s.Err = r.unit.batch.Lag, r.committed, nil
-		s.Position = r.read
-		s.LastEvent = max(s.LastEvent, c.Delta.Last)
-	})
-	for _, sink := range d.o.Sinks {
-		sink.Committed(r.input.Name, c.Delta)
-	}
-	r.lane.Committed(r.read)
-	return nil
+	return c
 }
 
 // store commits c, trying again until it is done, refused for good, or ctx

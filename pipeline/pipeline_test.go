@@ -432,3 +432,36 @@ func TestStopWithAFailingLedger(t *testing.T) {
 		}
 	})
 }
+
+// What a failed commit held is in the last one, when the daemon is told to
+// stop while the ledger fails.
+func TestTheLastCommitHoldsWhatFailedBefore(t *testing.T) {
+	lines := []string{"1 A from shop.example", "2 A delivered one.example"}
+	l := newMemoryLedger()
+	stopping := false
+	l.fail = func(int) (error, error) {
+		if !stopping {
+			return errors.New("disk full"), nil
+		}
+		return nil, nil
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- daemon(l).Run(ctx, []Input{input(&slowLane{memoryLane{lines: lines, batch: 1, idle: true}})}) }()
+		time.Sleep(5 * time.Second)
+		l.mu.Lock()
+		stopping = true
+		l.mu.Unlock()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	run(t, daemon(l), &slowLane{memoryLane{lines: lines, batch: 1, idle: true}}, time.Minute)
+	want := map[string]int64{}
+	addCounts(want, scanned(t, lines, 1000, 1))
+	if diff := cmp.Diff(want, l.counts); diff != "" || l.lines.Read != 2 {
+		t.Errorf("%d lines, (-want +got)\n%s", l.lines.Read, diff)
+	}
+}
