@@ -9,7 +9,7 @@ import "slices"
 var stopWords = []string{
 	// English
 	"a", "an", "the", "is", "are", "was", "were", "be", "been", "being", "has", "have", "had", "having",
-	"this", "that", "these", "those", "your", "our", "their", "his", "her", "its", "it", "my", "s", "ve", "re", "ll",
+	"this", "that", "these", "those", "our", "their", "his", "her", "its", "it", "my", "s", "ve", "re", "ll",
 	"sorry", "currently", "also", "so", "https", "http", "www", "br",
 	// German
 	"der", "die", "das", "den", "dem", "des", "ein", "eine", "einen", "einem", "einer", "ist", "sind", "wurde", "wurden", "wird", "werden", "ihre", "ihr", "ihrer", "ihren",
