@@ -2,6 +2,7 @@ package classifier
 
 import (
 	"hash/maphash"
+	"sync"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -20,7 +21,11 @@ type Options struct {
 
 // Classifier has the compiled rules. It is immutable and may be shared by any
 // number of goroutines; each of them classifies through a Session of its own.
-type Classifier struct{ t *tables }
+type Classifier struct {
+	t *tables
+	// sessions serves Explain and Details.
+	sessions sync.Pool
+}
 
 // New loads and compiles the shipped rules and the user's. The error joins all
 // faults, each with file, line and remedy; it can be taken apart into values of
@@ -35,16 +40,18 @@ func New(o Options) (*Classifier, error) {
 	if len(s.faults) > 0 {
 		return nil, s.faults.err()
 	}
-	return &Classifier{t}, nil
+	c := &Classifier{t: t}
+	c.sessions.New = func() any { return newSession(t, 1<<6) }
+	return c, nil
 }
 
 // Session classifies for one goroutine. It has the memory that classification
 // needs, and a bounded cache of verdicts.
 //
 // The cache never changes a verdict: its key is everything that a verdict is
-// made of (the masked text, codes, stage, origin, outcome and provider), hashed
-// to 128 bits of which 64 depend on a secret seed, so that not even chosen
-// texts collide.
+// made of (the masked text, codes, stage, origin, outcome and provider), and it
+// is compared by two hashes, one of which depends on a secret seed, so that not
+// even chosen texts collide.
 type Session struct {
 	t     *tables
 	judge *judge
@@ -54,12 +61,14 @@ type Session struct {
 	cache []cacheSet
 	relay []relayEntry
 	name  [256]byte
+	words []rawWord // for Details
+	low   []byte
 }
 
 const (
 	cacheSets  = 1 << 13 // of cacheWays verdicts each: 32,768 in all
 	cacheWays  = 4
-	relayCache = 1 << 10
+	relayCache = 1 << 8
 )
 
 // cacheSet has the verdicts whose keys share some bits, the last used first.
@@ -78,8 +87,10 @@ type relayEntry struct {
 }
 
 // NewSession returns a session with an empty cache.
-func (c *Classifier) NewSession() *Session {
-	return &Session{t: c.t, judge: newJudge(c.t), seed: maphash.MakeSeed(), cache: make([]cacheSet, cacheSets), relay: make([]relayEntry, relayCache)}
+func (c *Classifier) NewSession() *Session { return newSession(c.t, cacheSets) }
+
+func newSession(t *tables, sets int) *Session {
+	return &Session{t: t, judge: newJudge(t), seed: maphash.MakeSeed(), cache: make([]cacheSet, sets), relay: make([]relayEntry, relayCache)}
 }
 
 // Classify sets e.Provider, and e.Verdict unless the event is a delivery. It
@@ -164,7 +175,7 @@ func (s *Session) lookup(q *query) (*result, uint64) {
 	}
 	s.key = k
 	secret := maphash.Bytes(s.seed, k)
-	set := &s.cache[secret%cacheSets]
+	set := &s.cache[secret%uint64(len(s.cache))]
 	for i := range set {
 		if x := &set[i]; x.secret == secret && x.template == template && x.used {
 			if i > 0 {

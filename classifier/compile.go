@@ -5,9 +5,6 @@ import (
 	"embed"
 	"regexp"
 	"slices"
-	"strings"
-
-	"github.com/bouncemeter/bouncemeter/event"
 )
 
 //go:embed rules/*.yaml providers.yaml
@@ -229,17 +226,3 @@ func (r *compiledRule) conditions(q *query) bool {
 
 // hasPhrases reports whether r looks at words.
 func (r *rule) hasPhrases() bool { return len(r.any)+len(r.all) > 0 }
-
-// describe says in words what a rule asks for beyond its phrases.
-func (r *rule) describe() string {
-	var b []string
-	if len(r.providers) > 0 {
-		b = append(b, "provider "+strings.Join(r.providers, ", "))
-	}
-	for s := event.StageConnect; s <= event.StageQuit; s++ {
-		if r.stages&(1<<s) != 0 {
-			b = append(b, "stage "+s.String())
-		}
-	}
-	return strings.Join(b, "; ")
-}

@@ -22,7 +22,7 @@ type Details struct {
 	RetryAfter time.Duration
 	// Blocklist is the catalogue's entry for the list that the reply names.
 	Blocklist *Blocklist
-	// Mechanisms has what is said of SPF, DKIM and DMARC, in that order.
+	// Mechanisms has what is said of SPF, DKIM and DMARC, in the reply's order.
 	Mechanisms []Mechanism
 	// Domain and IP are the sender's that failed, for verdicts about the
 	// sender's authorisation or reputation.
@@ -44,22 +44,28 @@ const maxRetry = 7 * 24 * time.Hour
 
 // Details reads what e's reply tells beyond its category.
 func (c *Classifier) Details(e *event.Event) Details {
-	s := c.NewSession()
+	s := c.sessions.Get().(*Session)
+	defer c.sessions.Put(s)
+	return s.Details(e)
+}
+
+// Details is Classifier.Details for many events in a row.
+func (s *Session) Details(e *event.Event) Details {
 	var q query
 	s.who(e, &q)
 	s.prepare(e, &q)
-	r := s.evaluate(&q)
+	r, _ := s.lookup(&q)
 	reply, _ := unwrap(e.Reply.Text)
-	words := rawWords(reply)
+	s.words, s.low = rawWords(s.words[:0], s.low[:0], reply)
+	words := s.words
 	d := Details{Code: q.code, Enhanced: q.enhanced, Stage: q.stage, RetryAfter: retryAfter(words), Mechanisms: mechanisms(words)}
 	if r.blocklist > 0 {
-		b := c.t.blocklists[r.blocklist]
-		d.Blocklist = &b
+		d.Blocklist = &s.t.blocklists[r.blocklist]
 	}
 	switch r.category {
 	case event.SPFFailed, event.DKIMFailed, event.DMARCFailed, event.AuthFailed, event.SenderUnverified, event.SenderRejected,
 		event.IPBlocklisted, event.DomainBlocklisted, event.RDNSMissing:
-		d.Domain, d.IP = c.blamed(words, event.Domain(e.Recipient))
+		d.Domain, d.IP = s.t.blamed(words, event.Domain(e.Recipient))
 	case event.UserMoved:
 		d.NewAddress = newAddress(words, e.Recipient)
 	}
@@ -71,30 +77,42 @@ func (c *Classifier) Details(e *event.Event) Details {
 type rawWord struct{ raw, low []byte }
 
 // rawWords parts a reply at spaces and brackets, which leaves addresses, host
-// names, times and numbers whole.
-func rawWords(b []byte) []rawWord {
+// names, times and numbers whole. It appends to words, and the folded forms to
+// low.
+func rawWords(words []rawWord, low, b []byte) ([]rawWord, []byte) {
 	if len(b) > maxText {
 		b = b[:maxText]
 	}
-	var words []rawWord
 	for i := 0; i < len(b); {
 		j := i
-		for j < len(b) && b[j] > ' ' && bytes.IndexByte([]byte(`<>()[]{}",;|=`), b[j]) < 0 {
+		for j < len(b) && b[j] > ' ' && !brackets[b[j]] {
 			j++
 		}
 		if w := bytes.Trim(b[i:j], ".:!?'#-*"); len(w) > 0 {
-			var low []byte
+			from := len(low)
 			for k := 0; k < len(w); {
+				if w[k] < 0x80 {
+					low = append(low, lower[w[k]])
+					k++
+					continue
+				}
 				r, n := decode(w[k:])
 				low = foldRune(low, r)
 				k += n
 			}
-			words = append(words, rawWord{w, low})
+			words = append(words, rawWord{w, low[from:len(low):len(low)]})
 		}
 		i = j + 1
 	}
-	return words
+	return words, low
 }
+
+var brackets = func() (t [256]bool) {
+	for _, c := range []byte(`<>()[]{}",;|=`) {
+		t[c] = true
+	}
+	return t
+}()
 
 // units of time by the beginning of their names.
 var units = []struct {
@@ -123,7 +141,10 @@ func hasStem(w []byte, stems []string) bool {
 
 // retryAfter finds a length of time close to words that ask to come back.
 func retryAfter(words []rawWord) time.Duration {
-	for i, w := range words {
+	for i := range words {
+		if len(words[i].low) == 0 || class[words[i].low[0]] != digit {
+			continue
+		}
 		d, n := duration(words[i:])
 		if n == 0 || d <= 0 || d > maxRetry {
 			continue
@@ -142,7 +163,6 @@ func retryAfter(words []rawWord) time.Duration {
 		if asked && !told {
 			return d
 		}
-		_ = w
 	}
 	return 0
 }
@@ -214,54 +234,53 @@ var results = map[string]string{
 // mechanisms finds what is said of each mechanism: a result within the next
 // words, or "did not pass", before another mechanism is named.
 func mechanisms(words []rawWord) []Mechanism {
-	found := map[string]string{}
-	isName := func(w []byte) string {
-		for _, n := range [...]string{"spf", "dkim", "dmarc"} {
-			if string(w) == n {
-				return n
-			}
-		}
-		return ""
-	}
+	var list []Mechanism
 	for i, w := range words {
-		name := isName(w.low)
+		name := mechanismNamed(w.low)
 		if name == "" {
 			continue
 		}
 		result := ""
-		for j, negated := i+1, false; j < min(i+6, len(words)) && result == "" && isName(words[j].low) == ""; j++ {
-			if l := string(words[j].low); l == "not" || l == "didn't" || l == "doesn't" {
+		negated := false
+		for j := i + 1; j < min(i+6, len(words)) && result == "" && mechanismNamed(words[j].low) == ""; j++ {
+			switch string(words[j].low) {
+			case "not", "didn't", "doesn't":
 				negated = true
 			}
 			if result = results[string(words[j].low)]; result == "pass" && negated {
 				result = "fail"
 			}
 		}
-		if result == "" && i > 0 {
-			if result = results[string(words[i-1].low)]; result == "pass" {
-				result = ""
-			}
+		if result == "" && i > 0 && results[string(words[i-1].low)] != "pass" {
+			result = results[string(words[i-1].low)]
 		}
-		if found[name] == "" {
-			found[name] = result
-		}
-		if _, ok := found[name]; !ok {
-			found[name] = ""
-		}
-	}
-	var list []Mechanism
-	for _, n := range [...]string{"spf", "dkim", "dmarc"} {
-		if result, ok := found[n]; ok {
-			list = append(list, Mechanism{n, result})
+		k := slices.IndexFunc(list, func(m Mechanism) bool { return m.Name == name })
+		switch {
+		case k < 0:
+			list = append(list, Mechanism{name, result})
+		case list[k].Result == "":
+			list[k].Result = result
 		}
 	}
 	return list
 }
 
+func mechanismNamed(w []byte) string {
+	switch string(w) {
+	case "spf":
+		return "spf"
+	case "dkim":
+		return "dkim"
+	case "dmarc":
+		return "dmarc"
+	}
+	return ""
+}
+
 // blamed returns the first domain and the first IP address of a reply that may
 // be the sender's: hosts of providers and lists, and the recipient's domain,
 // are not.
-func (c *Classifier) blamed(words []rawWord, recipient []byte) (domain, ip string) {
+func (t *tables) blamed(words []rawWord, recipient []byte) (domain, ip string) {
 	for _, w := range words {
 		switch {
 		case isIP(w.raw):
@@ -270,7 +289,7 @@ func (c *Classifier) blamed(words []rawWord, recipient []byte) (domain, ip strin
 			}
 		case domain == "" && !bytes.Contains(w.raw, []byte("/")) && isDomain(event.Domain(w.low)) && !bytes.Equal(event.Domain(w.low), recipient):
 			domain = string(event.Domain(w.low))
-		case domain == "" && isDomain(w.low) && !bytes.Equal(w.low, recipient) && c.t.keep.name(w.low) == nil && suffix(c.t.providers.mx, w.low, nil) == providerOther:
+		case domain == "" && isDomain(w.low) && !bytes.Equal(w.low, recipient) && t.keep.name(w.low) == nil && suffix(t.providers.mx, w.low, nil) == providerOther:
 			domain = string(w.low)
 		}
 	}

@@ -52,7 +52,8 @@ type Match struct {
 
 // Explain classifies e like a Session and tells why. It does not change e.
 func (c *Classifier) Explain(e *event.Event) Explanation {
-	s := c.NewSession()
+	s := c.sessions.Get().(*Session)
+	defer c.sessions.Put(s)
 	var q query
 	s.who(e, &q)
 	s.prepare(e, &q)

@@ -51,7 +51,10 @@ func foldRune(dst []byte, r rune) []byte {
 		}
 		return dst
 	case r >= 0xff01 && r <= 0xff5e: // full-width ASCII
-		return utf8.AppendRune(dst, unicode.ToLower(r-0xfee0))
+		if c := byte(r - 0xfee0); class[c]&(letter|digit) != 0 {
+			return append(dst, lower[c])
+		}
+		return append(dst, ' ')
 	case r >= 0x2018 && r <= 0x201b: // typographic apostrophes
 		return append(dst, '\'')
 	case r >= 0x2000 && r < 0x2e80, r >= 0x3000 && r < 0x3040, r >= 0xfe00 && r < 0xfe70, r >= 0xff5f && r < 0xff66, r == utf8.RuneError:

@@ -183,9 +183,7 @@ func (j *judge) verdict(q *query) result {
 			res.secondary = j.second(w)
 		}
 		res.confidence = confidence(w.rank, r.weight)
-		if res.persistence == event.PersistenceUnknown {
-			res.persistence = r.persistence
-		}
+		res.persistence = r.persistence
 	}
 	if res.blocklist == 0 && (res.category == event.IPBlocklisted || res.category == event.DomainBlocklisted) {
 		res.blocklist = j.listed(res.category)
@@ -249,16 +247,16 @@ func (j *judge) listed(c event.Category) uint16 {
 func confidence(rank uint8, weight int) float32 {
 	switch rank {
 	case rankProviderText:
-		return 0.98
+		return 0.97
 	case rankText:
 		if weight < 40 {
-			return 0.8
+			return 0.75
 		}
-		return 0.95
+		return 0.92
 	case rankProviderEnhanced:
 		return 0.9
 	case rankEnhanced:
-		return 0.7
+		return 0.65
 	case rankCode:
 		return 0.5
 	case rankStatus:

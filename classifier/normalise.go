@@ -109,12 +109,12 @@ func (t *text) normalise(raw []byte, keep *lexicon) {
 				i += 3
 				atStart, inURL, prev = true, false, 0
 				continue
-			case c == '\\' && i < len(raw) && (raw[i]|0x1c) == 'n'|0x1c && (raw[i] == 'n' || raw[i] == 'r'):
+			case c == '\\' && i < len(raw) && (raw[i] == 'n' || raw[i] == 'r'):
 				// Exim's escape of a line end
 				i++
 				atStart, inURL, prev = true, false, 0
 				continue
-			case k&sentence != 0 && (i == len(raw) || raw[i] <= ' '):
+			case k&sentence != 0 && spaceAt(raw, i):
 				t.mask(maskStop)
 			}
 			prev = c
@@ -127,7 +127,7 @@ func (t *text) normalise(raw []byte, keep *lexicon) {
 			for i++; i < len(raw) && raw[i] < 0x80 && class[raw[i]] == letter; i++ {
 			}
 			if i == len(raw) || class[raw[i]] == 0 || class[raw[i]] == sentence ||
-				class[raw[i]]&inner != 0 && (i+1 == len(raw) || raw[i+1] <= ' ') {
+				class[raw[i]]&inner != 0 && spaceAt(raw, i+1) {
 				t.word(raw[start:i])
 				atStart, prev = false, raw[i-1]
 				continue
@@ -154,7 +154,7 @@ func (t *text) normalise(raw []byte, keep *lexicon) {
 		}
 		t.chunk(chunk, atStart || prev == '#' || prev == '(', keep)
 		ended := raw[start+len(chunk) : i]
-		if len(ended) > 0 && class[ended[len(ended)-1]]&sentence != 0 && (i == len(raw) || raw[i] <= ' ') {
+		if len(ended) > 0 && class[ended[len(ended)-1]]&sentence != 0 && spaceAt(raw, i) {
 			t.mask(maskStop)
 		}
 		atStart, prev = false, raw[i-1]
@@ -162,6 +162,12 @@ func (t *text) normalise(raw []byte, keep *lexicon) {
 	if t.last == maskStop { // a full stop at the very end says nothing
 		t.drop()
 	}
+}
+
+// spaceAt reports whether a space, a line end or the end of the text is at i.
+func spaceAt(raw []byte, i int) bool {
+	return i >= len(raw) || raw[i] <= ' ' || raw[i] == '\\' && i+1 < len(raw) && (raw[i+1] == 'n' || raw[i+1] == 'r') ||
+		raw[i] == '#' && i+2 < len(raw) && raw[i+1] == '0' && raw[i+2] == '1'
 }
 
 // replyCode reads a basic reply code at raw[i:] and returns what to skip. A
@@ -184,7 +190,7 @@ func (t *text) replyCode(raw []byte, i int, start bool) (n int, ok bool) {
 	}
 	code := uint16(raw[i]-'0')*100 + uint16(raw[i+1]-'0')*10 + uint16(raw[i+2]-'0')
 	_, e := event.ParseEnhanced(raw[i+n:])
-	if !start && e == 0 && code != t.code || i > 0 && class[raw[i-1]]&(letter|digit) != 0 {
+	if !start && e == 0 && code != t.code {
 		return 0, false
 	}
 	if code != t.code {
@@ -242,11 +248,14 @@ func (t *text) drop() {
 // chunk reads what has more than letters in it: an address, a host name, a
 // number, an id, or words joined by punctuation.
 func (t *text) chunk(b []byte, start bool, keep *lexicon) {
-	at, high := -1, false
+	at, high, colons := -1, false, 0
 	for i, c := range b {
+		if c == ':' {
+			colons++
+		}
 		if c == '@' && i > 0 {
 			at = i
-		} else if c >= 0x80 || c == '=' && i+2 < len(b) && quoted(b[i:]) >= 0x80 {
+		} else if c >= 0x80 || c == '=' && quoted(b, i) >= 0 {
 			high = true
 		}
 	}
@@ -270,6 +279,18 @@ func (t *text) chunk(b []byte, start bool, keep *lexicon) {
 		return
 	}
 	for len(b) > 0 {
+		if colons >= 2 { // perhaps ip=2001:db8::1
+			if n := bytes.IndexAny(b, "=&%?"); n != 0 {
+				if n < 0 {
+					n = len(b)
+				}
+				if isIP(b[:n]) {
+					t.mask(maskIP)
+					b = b[n:]
+					continue
+				}
+			}
+		}
 		n := 0
 		for n < len(b) && !splits(b, n) {
 			n++
@@ -303,7 +324,7 @@ func splits(b []byte, i int) bool {
 	case '?':
 		return i == 0 || class[b[i-1]]&letter == 0 && b[i-1] != '?' || i+1 < len(b) && class[b[i+1]]&letter == 0 && b[i+1] != '?'
 	case '.':
-		return i > 0 && i+2 < len(b) && b[i-1] >= 'a' && b[i-1] <= 'z' && b[i+1] >= 'A' && b[i+1] <= 'Z' && (b[i+2] >= 'a' && b[i+2] <= 'z')
+		return i > 0 && i+2 < len(b) && isLower(b[i-1]) && b[i+1] >= 'A' && b[i+1] <= 'Z' && isLower(b[i+2])
 	}
 	return false
 }
@@ -397,7 +418,7 @@ func (t *text) fold(b []byte) []byte {
 	t.scratch = t.scratch[:0]
 	for i := 0; i < len(b); i++ {
 		if b[i] == '=' {
-			if c := quoted(b[i:]); c >= 0x80 {
+			if c := quoted(b, i); c >= 0 {
 				t.scratch = append(t.scratch, byte(c))
 				i += 2
 				continue
@@ -419,17 +440,42 @@ func (t *text) fold(b []byte) []byte {
 	return t.scratch[from:]
 }
 
-// quoted returns the byte that quoted-printable's =XX at b stands for, or -1.
-func quoted(b []byte) int {
-	if len(b) < 3 {
+// quoted returns the byte that quoted-printable's =XX at b[i] stands for, or -1
+// if it stands for none: name=A1 is no letter. It takes =XX for one if it is
+// part of a UTF-8 sequence of them, or stands between lower-case letters in a
+// word without digits and dots.
+func quoted(b []byte, i int) int {
+	c := quotedByte(b, i)
+	switch {
+	case c < 0x80:
+		return -1
+	case c >= 0xc2 && quotedByte(b, i+3) >= 0x80 && quotedByte(b, i+3) < 0xc0, c < 0xc0 && i >= 3 && quotedByte(b, i-3) >= 0x80:
+		return c
+	case i == 0 || i+3 >= len(b) || !isLower(b[i-1]) || !isLower(b[i+3]):
 		return -1
 	}
-	hi, lo := hexDigit(b[1]), hexDigit(b[2])
+	for k := i + 3; k < len(b) && b[k] != '='; k++ {
+		if class[b[k]]&digit != 0 || b[k] == '.' {
+			return -1
+		}
+	}
+	return c
+}
+
+// quotedByte reads =XX, in capitals as RFC 2045 section 6.7 has it, or returns
+// -1.
+func quotedByte(b []byte, i int) int {
+	if i+2 >= len(b) || b[i] != '=' || b[i+1] >= 'a' || b[i+2] >= 'a' {
+		return -1
+	}
+	hi, lo := hexDigit(b[i+1]), hexDigit(b[i+2])
 	if hi < 0 || lo < 0 {
 		return -1
 	}
 	return hi<<4 | lo
 }
+
+func isLower(c byte) bool { return c >= 'a' && c <= 'z' }
 
 func hexDigit(c byte) int {
 	switch {

@@ -1,0 +1,58 @@
+package classifier
+
+import (
+	"strings"
+	"testing"
+)
+
+func normalised(c *Classifier, s string) string {
+	var x text
+	x.normalise([]byte(s), c.t.keep)
+	return strings.TrimPrefix(string(x.buf), " ")
+}
+
+func TestNormalise(t *testing.T) {
+	c := shippedRules(t)
+	for _, tt := range []struct{ name, text, want string }{
+		{"codes are taken out", "550 5.1.1 User unknown", "user unknown"},
+		{"and all their repeats", "550-5.1.1 User\n550-5.1.1 is\n550 5.1.1 unknown", "user is unknown"},
+		{"on one line too", "550-5.1.1 User 550-5.1.1 is 550 5.1.1 unknown", "user is unknown"},
+		{"escaped line ends", `550-User\n550 unknown`, "user unknown"},
+		{"syslog's escapes", "550-User#012550 unknown", "user unknown"},
+		{"another number stays a number", "550 User unknown in 551 lists", "user unknown in N lists"},
+		{"address", "550 <bob.smith+tag@mail.example.com>: no", "ADDR no"},
+		{"address in a URL", "see http://example.com/?to=bob%40example.com", "see http HOST ADDR"},
+		{"IPv4", "client [192.0.2.1] bad", "client IP bad"},
+		{"IPv4 before a colon", "IP=192.0.2.1: bad", "ip IP bad"},
+		{"IPv6", "client [2001:db8::17] bad", "client IP bad"},
+		{"IPv6 with its tag", "client [IPv6:2001:db8::17] bad", "client IP bad"},
+		{"a time is no IPv6 address", "at 12:34:56 today", "at N today"},
+		{"host", "mx-1.example.com rejects", "HOST rejects"},
+		{"host that rules know", "listed at zen.spamhaus.org", "listed at zen.spamhaus.org"},
+		{"below a host that rules know", "see https://www.spamcop.net/x", "see https spamcop.net x"},
+		{"numbers and ids are one mask", "id a1b2c3-99 4711 x", "id N x"},
+		{"id that rules know", "block list (S3140)", "block list s3140"},
+		{"family that rules know", "refused LPN105_102", "refused lpn# N"},
+		{"contractions", "it doesn't and can't, user's", "it doesnt and cant user s"},
+		{"underscores and hyphens", "BAD_RECIPIENT e-mail", "bad recipient e mail"},
+		{"full stops", "Rejected. Go away.", "rejected . go away"},
+		{"full stop without a space", "rejected.Please go", "rejected . please go"},
+		{"accents", "Boîte Größe ŁÓDŹ İ", "boite grosse lodz i"},
+		{"Latin-1", "Bo\xeete pleine", "boite pleine"},
+		{"UTF-8 read as Latin-1", "BoÃ®te dÃ©jÃ\u00a0 pleine", "boite deja pleine"},
+		{"quoted-printable", "Bo=C3=AEte pleine, bo=EEte", "boite pleine boite"},
+		{"question marks inside of words", "Bo?te d?sactiv?e ok?", "bo?te d?sactiv?e ok"},
+		{"Cyrillic", "Ящик ПЕРЕПОЛНЕН", "ящик переполнен"},
+		{"Greek", "Ο χρήστης", "ο χρηστησ"},
+		{"Chinese punctuation", "邮箱已满，无法。", "邮箱已满 无法"},
+		{"control characters", "user\x00 \x1b unknown\x7f", "user unknown"},
+		{"nothing", "", ""},
+		{"only a code", "550 5.1.1", ""},
+		{"wrapper", "host mx.example.com[192.0.2.1] said: 550 no (in reply to RCPT TO command)", "no"},
+		{"said without a reply", "he said: no", "he said no"},
+	} {
+		if got := normalised(c, tt.text); got != tt.want {
+			t.Errorf("%s: %q: %q, want %q", tt.name, tt.text, got, tt.want)
+		}
+	}
+}
