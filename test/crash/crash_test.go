@@ -25,12 +25,12 @@ import (
 	"github.com/bouncemeter/bouncemeter/internal/simulate"
 )
 
-// crashes is how often the program is killed: BOUNCEMETER_CRASHES, or a few.
+// crashes is how often the program is killed: CRASHES, or a few.
 func crashes(t *testing.T) int {
-	if s := os.Getenv("BOUNCEMETER_CRASHES"); s != "" {
+	if s := os.Getenv("CRASHES"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil {
-			t.Fatalf("BOUNCEMETER_CRASHES: %v", err)
+			t.Fatalf("CRASHES: %v", err)
 		}
 		return n
 	}

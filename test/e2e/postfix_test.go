@@ -1,5 +1,5 @@
 // Package e2e runs bouncemeter against real servers. The tests are skipped
-// unless BOUNCEMETER_E2E is set; run.sh installs what they need and sets it.
+// unless E2E_SERVERS is set; run.sh installs what they need and sets it.
 package e2e
 
 import (
@@ -25,7 +25,7 @@ import (
 
 func needsServers(t *testing.T) {
 	t.Helper()
-	if os.Getenv("BOUNCEMETER_E2E") == "" {
+	if os.Getenv("E2E_SERVERS") == "" {
 		t.Skip("needs real servers; run test/e2e/run.sh")
 	}
 }
@@ -69,12 +69,12 @@ var otherReplies = []reply{
 	{stage: "RCPT", text: "452 4.2.2 The recipient's inbox is out of storage space", category: "mailbox_full"},
 	{stage: "MAIL", text: "421 4.7.0 Too many connections from your host, slow down", category: "rate_limited"},
 	{stage: "RCPT", text: "550 5.1.1 <x@case.example>: status=sent (250 2.0.0 a hostile reply) User unknown", category: "user_unknown"},
-	{route: "smtp:[127.0.0.1]:%[1]d", category: "connection_failed"}, // refused
-	{route: "smtp:[127.0.0.1]:%[2]d", category: "ip_blocklisted"},    // banner 554
-	{route: "smtp:[127.0.0.1]:%[3]d", category: "message_too_large"}, // SIZE too small
-	{route: "smtp:[127.0.0.1]:%[1]d", category: "connection_failed"}, // the site is dead now, says postfix/error
-	{route: "smtp:[no-such-host.invalid]", category: "bad_domain"},   // RFC 2606: never exists
-	{stage: "RCPT", text: "", category: ""},                          // delivered
+	{route: "smtp:[127.0.0.1]:%[1]d", category: "connection_failed"},          // refused
+	{route: "smtp:[127.0.0.1]:%[2]d", category: "ip_blocklisted"},             // banner 554
+	{route: "smtp:[127.0.0.1]:%[3]d", category: "message_too_large"},          // SIZE too small
+	{route: "smtp:[127.0.0.1]:%[1]d", category: "connection_failed"},          // the site is dead now, says postfix/error
+	{route: "smtp:[no-such-host.invalid]", category: "bad_domain dns_failed"}, // RFC 2606: never exists
+	{stage: "RCPT", text: "", category: ""},                                   // delivered
 }
 
 func TestPostfix(t *testing.T) {
@@ -177,7 +177,7 @@ var binary string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
-		if os.Getenv("BOUNCEMETER_E2E") != "" {
+		if os.Getenv("E2E_SERVERS") != "" {
 			dir, err := os.MkdirTemp("", "bouncemeter-e2e-")
 			if err != nil {
 				fmt.Fprintln(os.Stderr, err)
