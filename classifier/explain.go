@@ -50,6 +50,9 @@ type Match struct {
 	Text  string `json:"text"`
 }
 
+// maxMatches bounds what is shown of one rule: a long text may repeat its words.
+const maxMatches = 16
+
 // Explain classifies e like a Session and tells why. It does not change e.
 func (c *Classifier) Explain(e *event.Event) Explanation {
 	s := c.sessions.Get().(*Session)
@@ -63,9 +66,12 @@ func (c *Classifier) Explain(e *event.Event) Explanation {
 func (s *Session) explain(q *query) Explanation {
 	t := s.t
 	matches := map[int32][]Match{}
-	s.judge.trace = func(index, from, to int32) {
+	s.judge.trace = func(index int32, from, to int16) {
 		m := &t.meanings[index]
 		if m.rule < 0 || m.bit == bitVeto {
+			return
+		}
+		if len(matches[m.rule]) == maxMatches {
 			return
 		}
 		start, end := int(s.text.words[from].start), int(s.text.words[to].end)

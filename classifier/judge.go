@@ -66,7 +66,7 @@ type judge struct {
 	speakerWords int
 	found        []evidence
 	// trace, if set, is told each phrase that matches.
-	trace func(meaning, from, to int32)
+	trace func(meaning int32, from, to int16)
 }
 
 func newJudge(t *tables) *judge {
@@ -76,7 +76,7 @@ func newJudge(t *tables) *judge {
 }
 
 // phrase takes one phrase that was found.
-func (j *judge) phrase(index, from, to int32) {
+func (j *judge) phrase(index int32, from, to int16) {
 	m := &j.t.meanings[index]
 	if j.trace != nil {
 		j.trace(index, from, to)

@@ -120,7 +120,7 @@ func (c *Classifier) Lint() []Fault {
 	s := c.NewSession()
 	hits := map[int32]map[event.Category]int{}
 	var own event.Category
-	s.judge.trace = func(index, _, _ int32) {
+	s.judge.trace = func(index int32, _, _ int16) {
 		m := &t.meanings[index]
 		if m.rule < 0 || m.bit != bitAny || t.rules[m.rule].category == own || t.rules[m.rule].weight < weight(own) {
 			return

@@ -248,10 +248,13 @@ func (t *text) drop() {
 // chunk reads what has more than letters in it: an address, a host name, a
 // number, an id, or words joined by punctuation.
 func (t *text) chunk(b []byte, start bool, keep *lexicon) {
-	at, high, colons := -1, false, 0
+	at, high, colons, percent := -1, false, 0, false
 	for i, c := range b {
-		if c == ':' {
+		switch c {
+		case ':':
 			colons++
+		case '%':
+			percent = true
 		}
 		if c == '@' && i > 0 {
 			at = i
@@ -259,7 +262,7 @@ func (t *text) chunk(b []byte, start bool, keep *lexicon) {
 			high = true
 		}
 	}
-	if at > 0 && at+1 < len(b) || bytes.Contains(b, []byte("%40")) {
+	if at > 0 && at+1 < len(b) || percent && bytes.Contains(b, []byte("%40")) {
 		t.mask(maskAddress)
 		return
 	}
@@ -532,6 +535,9 @@ func unwrap(b []byte) ([]byte, event.Stage) {
 			stage = stageNamed(b[i+len("(in reply to ") : n-1])
 			b = b[:i]
 		}
+	}
+	if startsWithCode(b) {
+		return b, stage // what our own MTA adds stands before
 	}
 	for _, w := range [...]struct {
 		words string

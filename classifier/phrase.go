@@ -44,16 +44,19 @@ type edge struct {
 type automaton struct {
 	trie *wordTrie
 	stop []bool // by term
-	// What a symbol does, whichever class it is in: edges go on from a state,
-	// roots begin a phrase.
+	// What a symbol does, by itself and for all classes it is in: edges go on
+	// from a state, roots begin a phrase, and ends are phrases of one word.
 	edges [][]edge
 	roots [][]int32
-	// What reaching a node means: symbols of several words that it completes,
-	// and phrases that it ends.
-	fires   [][]symbol
-	phrases [][]int32
-	masks   [4]term // ADDR, IP, HOST, N
+	ends  [][]int32
+	// What reaching a node after the first means: flat[phrases:fires] are the
+	// phrases that it ends, flat[fires:end] the classes that it completes.
+	nodes []nodeOutput
+	flat  []int32
+	masks [4]term // ADDR, IP, HOST, N
 }
+
+type nodeOutput struct{ phrases, fires, end int32 }
 
 var maskNames = [...]string{maskAddress, maskIP, maskHost, maskNumber}
 
@@ -407,7 +410,7 @@ func (c *phraseCompiler) finish() *automaton {
 	}
 	a := &automaton{
 		trie: c.terms.build(), stop: make([]bool, terms), edges: make([][]edge, terms+c.classIDs),
-		roots: make([][]int32, terms+c.classIDs), fires: make([][]symbol, c.next), phrases: make([][]int32, c.next),
+		roots: make([][]int32, terms+c.classIDs), ends: make([][]int32, terms+c.classIDs), nodes: make([]nodeOutput, c.next),
 	}
 	for i, m := range maskNames {
 		a.masks[i] = c.terms.terms[m]
@@ -432,24 +435,29 @@ func (c *phraseCompiler) finish() *automaton {
 		edges[s] = append(edges[s], edge{k.parent, n, k.gap})
 	}
 	classes := make([][]symbol, len(a.edges)) // that a symbol completes by itself
+	fires := make([][]symbol, c.next)
 	for n, list := range c.fires {
 		for _, class := range list {
 			if s, ok := single[n]; ok {
 				classes[s] = append(classes[s], number(class))
 			} else {
-				a.fires[n] = append(a.fires[n], number(class))
+				fires[n] = append(fires[n], number(class))
 			}
 		}
 	}
-	needed := make([]bool, c.next) // nodes that something follows
+	followed := make([]bool, c.next)
 	for _, k := range c.order {
 		if k.parent >= 0 {
-			needed[k.parent] = true
+			followed[k.parent] = true
 		}
 	}
-	for n, list := range c.phrases {
-		a.phrases[n] = list
-		needed[n] = true
+	for n := range a.nodes {
+		o := nodeOutput{phrases: int32(len(a.flat))}
+		a.flat = append(a.flat, c.phrases[int32(n)]...)
+		o.fires = int32(len(a.flat))
+		a.flat = append(a.flat, fires[n]...)
+		o.end = int32(len(a.flat))
+		a.nodes[n] = o
 	}
 	var gather func(into, s symbol, seen map[symbol]bool)
 	gather = func(into, s symbol, seen map[symbol]bool) {
@@ -458,8 +466,11 @@ func (c *phraseCompiler) finish() *automaton {
 		}
 		seen[s] = true
 		a.edges[into] = append(a.edges[into], edges[s]...)
-		if n := roots[s]; n >= 0 && needed[n] {
-			a.roots[into] = append(a.roots[into], n)
+		if n := roots[s]; n >= 0 {
+			if followed[n] {
+				a.roots[into] = append(a.roots[into], n)
+			}
+			a.ends[into] = append(a.ends[into], c.phrases[n]...)
 		}
 		for _, class := range classes[s] {
 			gather(into, class, seen)
@@ -475,9 +486,12 @@ func (c *phraseCompiler) finish() *automaton {
 
 // progress is how far a phrase has been found: where its words begin and end.
 type progress struct {
-	start, end int32 // positions of the first and last word
-	from, to   int32 // indexes of the first and last word of the text
+	start, end int16 // positions of the first and last word
+	from, to   int16 // indexes of the first and last word of the text
 }
+
+// Positions and indexes fit: a text of maxText bytes has fewer words.
+const _ = int16(maxText)
 
 // scanner runs the automaton over one text after the other, for one goroutine.
 type scanner struct {
@@ -486,20 +500,20 @@ type scanner struct {
 	state  []progress // of the active nodes
 	// found is called for each phrase that ends, with the indexes of its first
 	// and last word.
-	found func(phrase, from, to int32)
+	found func(phrase int32, from, to int16)
 }
 
 func newScanner(a *automaton) *scanner {
-	return &scanner{a: a, state: make([]progress, len(a.fires)), active: make([]uint64, len(a.fires)/64+1)}
+	return &scanner{a: a, state: make([]progress, len(a.nodes)), active: make([]uint64, len(a.nodes)/64+1)}
 }
 
 // scan finds all phrases in t.
 func (s *scanner) scan(t *text) {
 	clear(s.active)
-	position := int32(0)
+	position := int16(0)
 	for i, w := range t.words {
 		word := t.buf[w.start:w.end]
-		index := int32(i)
+		index := int16(i)
 		switch c := word[0]; {
 		case c == '.':
 			position++
@@ -516,7 +530,7 @@ func (s *scanner) scan(t *text) {
 }
 
 // word finds the terms of one word and returns the position after it.
-func (s *scanner) word(word []byte, position, index int32) int32 {
+func (s *scanner) word(word []byte, position, index int16) int16 {
 	trie := s.a.trie
 	for i := 0; i < len(word); {
 		if unbounded(word[i]) {
@@ -570,30 +584,36 @@ func (s *scanner) word(word []byte, position, index int32) int32 {
 
 // fire takes one symbol that stands at the positions start to end. Edges go
 // first, because they must see the states that earlier words left.
-func (s *scanner) fire(y symbol, start, end, from, to int32) {
+func (s *scanner) fire(y symbol, start, end, from, to int16) {
+	active, state := s.active, s.state
 	for _, e := range s.a.edges[y] {
-		if s.active[e.parent>>6]&(1<<(e.parent&63)) == 0 {
+		if active[e.parent>>6]&(1<<(e.parent&63)) == 0 {
 			continue
 		}
-		p := &s.state[e.parent]
-		if start <= p.end || e.gap != gapAny && start-p.end-1 > int32(e.gap) {
+		p := state[e.parent]
+		if start <= p.end || e.gap != gapAny && start-p.end-1 > int16(e.gap) {
 			continue
 		}
 		s.reach(e.node, progress{p.start, end, p.from, to})
 	}
 	for _, n := range s.a.roots[y] {
-		s.reach(n, progress{start, end, from, to})
+		active[n>>6] |= 1 << (n & 63)
+		state[n] = progress{start, end, from, to}
+	}
+	for _, phrase := range s.a.ends[y] {
+		s.found(phrase, from, to)
 	}
 }
 
-// reach enters a node.
+// reach enters a node that is not the first of a phrase.
 func (s *scanner) reach(node int32, p progress) {
 	s.active[node>>6] |= 1 << (node & 63)
 	s.state[node] = p
-	for _, phrase := range s.a.phrases[node] {
+	o := &s.a.nodes[node]
+	for _, phrase := range s.a.flat[o.phrases:o.fires] {
 		s.found(phrase, p.from, p.to)
 	}
-	for _, f := range s.a.fires[node] {
+	for _, f := range s.a.flat[o.fires:o.end] {
 		s.fire(f, p.start, p.end, p.from, p.to)
 	}
 }
