@@ -30,3 +30,5 @@
 // the provider and the outcome, and of nothing else, a cache with that key can
 // never change a verdict; see Session.
 package classifier
+
+//go:generate go run ./internal/categories ../docs/categories.md

@@ -1,6 +1,7 @@
 package classifier
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -421,39 +422,50 @@ func (c *phraseCompiler) finish() *automaton {
 	// What each symbol leads to by itself, and the nodes that are one symbol
 	// long: reaching these is the same as reading the symbol, so the classes
 	// that they complete are resolved here and not for each text.
+	// Nodes that begin a phrase are numbered first: they are used all the time
+	// and stay together in the first-level cache.
+	id := make([]int32, c.next)
+	next := int32(0)
+	for _, first := range []bool{true, false} {
+		for _, k := range c.order {
+			if (k.parent < 0) == first {
+				id[c.nodes[k]] = next
+				next++
+			}
+		}
+	}
 	single := map[int32]symbol{}
 	edges, roots := make([][]edge, len(a.edges)), make([]int32, len(a.edges))
 	for i := range roots {
 		roots[i] = -1
 	}
+	followed := make([]bool, c.next)
 	for _, k := range c.order {
-		s, n := number(k.symbol), c.nodes[k]
+		s, n := number(k.symbol), id[c.nodes[k]]
 		if k.parent < 0 {
 			single[n], roots[s] = s, n
 			continue
 		}
-		edges[s] = append(edges[s], edge{k.parent, n, k.gap})
+		edges[s] = append(edges[s], edge{id[k.parent], n, k.gap})
+		followed[id[k.parent]] = true
 	}
 	classes := make([][]symbol, len(a.edges)) // that a symbol completes by itself
-	fires := make([][]symbol, c.next)
-	for n, list := range c.fires {
+	fires, phrases := make([][]symbol, c.next), make([][]int32, c.next)
+	for old, list := range c.fires {
 		for _, class := range list {
-			if s, ok := single[n]; ok {
+			if s, ok := single[id[old]]; ok {
 				classes[s] = append(classes[s], number(class))
 			} else {
-				fires[n] = append(fires[n], number(class))
+				fires[id[old]] = append(fires[id[old]], number(class))
 			}
 		}
 	}
-	followed := make([]bool, c.next)
-	for _, k := range c.order {
-		if k.parent >= 0 {
-			followed[k.parent] = true
-		}
+	for old, list := range c.phrases {
+		phrases[id[old]] = list
 	}
 	for n := range a.nodes {
 		o := nodeOutput{phrases: int32(len(a.flat))}
-		a.flat = append(a.flat, c.phrases[int32(n)]...)
+		a.flat = append(a.flat, phrases[n]...)
 		o.fires = int32(len(a.flat))
 		a.flat = append(a.flat, fires[n]...)
 		o.end = int32(len(a.flat))
@@ -470,7 +482,7 @@ func (c *phraseCompiler) finish() *automaton {
 			if followed[n] {
 				a.roots[into] = append(a.roots[into], n)
 			}
-			a.ends[into] = append(a.ends[into], c.phrases[n]...)
+			a.ends[into] = append(a.ends[into], phrases[n]...)
 		}
 		for _, class := range classes[s] {
 			gather(into, class, seen)
@@ -478,7 +490,7 @@ func (c *phraseCompiler) finish() *automaton {
 	}
 	for s := range a.edges {
 		gather(symbol(s), symbol(s), map[symbol]bool{})
-		slices.SortFunc(a.edges[s], func(x, y edge) int { return int(y.node) - int(x.node) })
+		slices.SortFunc(a.edges[s], func(x, y edge) int { return cmp.Or(cmp.Compare(x.parent, y.parent), cmp.Compare(x.node, y.node)) })
 		slices.Sort(a.roots[s])
 	}
 	return a
