@@ -356,7 +356,6 @@ func (s *Session) Sample(e *event.Event, dst []byte) []byte {
 		if ends && address {
 			dst = append(dst[:word], "<address>"...)
 			if r == '>' { // the brackets are part of the mask
-				r = ' '
 				if word > start && dst[word-1] == '<' {
 					dst = append(dst[:word-1], "<address>"...)
 				}

@@ -448,7 +448,9 @@ func TestTheLastCommitHoldsWhatFailedBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
-		go func() { ended <- daemon(l).Run(ctx, []Input{input(&slowLane{memoryLane{lines: lines, batch: 1, idle: true}})}) }()
+		go func() {
+			ended <- daemon(l).Run(ctx, []Input{input(&slowLane{memoryLane{lines: lines, batch: 1, idle: true}})})
+		}()
 		time.Sleep(5 * time.Second)
 		l.mu.Lock()
 		stopping = true

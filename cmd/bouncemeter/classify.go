@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -82,11 +83,11 @@ func (k classifyCommand) Run(ctx context.Context, c console) error {
 	in := bufio.NewReaderSize(c.in, 1<<20)
 	for ctx.Err() == nil {
 		line, err := in.ReadSlice('\n')
-		if err == bufio.ErrBufferFull {
+		if errors.Is(err, bufio.ErrBufferFull) {
 			// A reply has 512 bytes (RFC 5321 section 4.5.3.1.5): a line of a
 			// megabyte is judged by its beginning, the rest is passed over.
 			start := bytes.Clone(line)
-			for err == bufio.ErrBufferFull {
+			for errors.Is(err, bufio.ErrBufferFull) {
 				_, err = in.ReadSlice('\n')
 			}
 			line = start
@@ -96,7 +97,7 @@ func (k classifyCommand) Run(ctx context.Context, c console) error {
 				return err
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -86,11 +86,9 @@ _bouncemeter() {
 		for _, p := range n.Positional {
 			words = append(words, p.EnumSlice()...)
 		}
-		pattern := "*"
+		pattern := `""`
 		if len(path) > 0 {
 			pattern = `" ` + strings.Join(path, " ") + `"*`
-		} else {
-			pattern = `""`
 		}
 		cases = append(cases, fmt.Sprintf("    %s)\n%s      words='%s';;\n", pattern, values.String(), strings.Join(words, " ")))
 	})

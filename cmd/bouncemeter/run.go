@@ -91,7 +91,7 @@ func newLogger(w io.Writer, c config.Log) (*slog.Logger, *slog.LevelVar) {
 	case "json":
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})), level
 	case "text":
-		return slog.New(tint.NewHandler(w, &tint.Options{Level: level, NoColor: !useColor(w)})), level
+		return slog.New(tint.NewTextHandler(w, &tint.Options{Level: level, NoColor: !useColor(w)})), level
 	default:
 		return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})), level
 	}
@@ -107,9 +107,4 @@ func isTerminal(w any) bool {
 // unless NO_COLOR is set (no-color.org).
 func useColor(w any) bool {
 	return isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
-}
-
-// logTo is for commands that are no daemon: warnings, for people.
-func logTo(w io.Writer) *slog.Logger {
-	return slog.New(tint.NewHandler(w, &tint.Options{Level: slog.LevelWarn, NoColor: !useColor(w)}))
 }

@@ -71,7 +71,7 @@ func Open(ctx context.Context, o Options) (_ *App, err error) {
 	}()
 	c := &o.Config
 	for _, w := range c.Warnings {
-		a.log.Warn(w.Error())
+		a.log.Warn("configuration", "warning", w.Error())
 	}
 	if a.rules, err = newRuleset(c); err != nil {
 		return nil, err

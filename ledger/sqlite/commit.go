@@ -118,11 +118,11 @@ func (g *grain) floor(t int64) int64 {
 
 // floor rounds t down to a multiple of span, also before 1970.
 func floor(t, span int64) int64 {
-	if r := t % span; r < 0 {
-		return t - r - span
-	} else {
-		return t - r
+	r := t % span
+	if r < 0 {
+		r += span
 	}
+	return t - r
 }
 
 // addCounts adds the counts to every grain that is to have them.

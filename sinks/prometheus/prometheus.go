@@ -5,7 +5,6 @@
 package prometheus
 
 import (
-	"math"
 	"sync"
 	"time"
 
@@ -251,7 +250,7 @@ func (c LaneCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(eventDesc, float64(l.LastEvent), l.Source, l.Lane)
 		read := 0.0
 		if !l.LastRead.IsZero() {
-			read = math.Floor(float64(l.LastRead.UnixMilli())) / 1e3
+			read = float64(l.LastRead.UnixMilli()) / 1e3
 		}
 		gauge(readDesc, read, l.Source, l.Lane)
 		failing := 0.0
@@ -265,4 +264,3 @@ func (c LaneCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(limitDesc, float64(d.Limit), d.Name)
 	}
 }
-

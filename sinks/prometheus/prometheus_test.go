@@ -87,7 +87,9 @@ func TestLint(t *testing.T) {
 	s.CommitTook(time.Millisecond)
 	s.CommitFailed()
 	lanes := LaneCollector{
-		Lanes:      func() []Lane { return []Lane{{Source: "mta1", Lane: "/var/log/mail.log", LastRead: time.Unix(1, 0), Failing: true}} },
+		Lanes: func() []Lane {
+			return []Lane{{Source: "mta1", Lane: "/var/log/mail.log", LastRead: time.Unix(1, 0), Failing: true}}
+		},
 		Dimensions: func() []Dimension { return []Dimension{{"sender_domain", 3, 1000}} },
 	}
 	for _, c := range []prometheus.Collector{s, lanes} {

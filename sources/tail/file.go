@@ -99,7 +99,7 @@ func (s *sniffer) Read(p []byte) (int, error) {
 	r := s.file
 	b := bufio.NewReaderSize(&counter{r: r.pipe, n: &r.raw}, 64<<10)
 	magic, err := b.Peek(magicBytes)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, err
 	}
 	dec, stop, err := decoder(magic, b)
@@ -265,7 +265,7 @@ func (r *file) read(p []byte, off int64) (n int, err error) {
 	switch {
 	case n > 0:
 		return n, nil
-	case r.err == io.EOF:
+	case errors.Is(r.err, io.EOF):
 		return 0, io.EOF
 	case r.eager:
 		return 0, r.err

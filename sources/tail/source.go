@@ -288,7 +288,7 @@ func (w watcher) run(ctx context.Context, wake func(path string)) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-w.Errors: // events were missed, polling sees what they told
+		case <-w.Errors: //nolint:errcheck // events were missed, polling sees what they told
 		case e := <-w.Events:
 			wake(filepath.Clean(e.Name))
 			t.Reset(calm)
