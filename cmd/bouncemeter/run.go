@@ -38,6 +38,10 @@ func (r runCommand) Run(ctx context.Context, c console) error {
 	limitMemory(log)
 	a, err := app.Open(ctx, app.Options{Config: *cfg, Reload: load, Log: log, Level: level, Version: versionString()})
 	if err != nil {
+		if ctx.Err() != nil {
+			log.Info("stopped while starting")
+			return nil // as asked, and nothing had begun
+		}
 		return err
 	}
 	hup := make(chan os.Signal, 1)
