@@ -242,7 +242,7 @@ func mechanisms(words []rawWord) []Mechanism {
 		}
 		result := ""
 		negated := false
-		for j := i + 1; j < min(i+6, len(words)) && result == "" && mechanismNamed(words[j].low) == ""; j++ {
+		for j := i + 1; j < min(i+9, len(words)) && result == "" && mechanismNamed(words[j].low) == ""; j++ {
 			switch string(words[j].low) {
 			case "not", "didn't", "doesn't":
 				negated = true

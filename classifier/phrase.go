@@ -41,13 +41,42 @@ type edge struct {
 	gap    uint8
 }
 
+// edgeList has the edges of a symbol in the order of their parents, in blocks of
+// those whose parents share a word of the bit set of active nodes: one look at
+// it rules a whole block out, so that it costs little if many phrases go on with
+// the same common word.
+type edgeList struct {
+	edges  []edge
+	blocks []edgeBlock
+}
+
+type edgeBlock struct {
+	parents  uint64 // which bits of the word the parents have
+	word     int32
+	from, to int32 // edges[from:to]
+}
+
+func newEdgeList(edges []edge) edgeList {
+	slices.SortFunc(edges, func(x, y edge) int { return cmp.Or(cmp.Compare(x.parent, y.parent), cmp.Compare(x.node, y.node)) })
+	l := edgeList{edges: edges}
+	for i, e := range edges {
+		if n := len(l.blocks); n == 0 || l.blocks[n-1].word != e.parent>>6 {
+			l.blocks = append(l.blocks, edgeBlock{word: e.parent >> 6, from: int32(i)})
+		}
+		b := &l.blocks[len(l.blocks)-1]
+		b.parents |= 1 << (e.parent & 63)
+		b.to = int32(i + 1)
+	}
+	return l
+}
+
 // automaton finds all phrases in a sequence of words.
 type automaton struct {
 	trie *wordTrie
 	stop []bool // by term
 	// What a symbol does, by itself and for all classes it is in: edges go on
 	// from a state, roots begin a phrase, and ends are phrases of one word.
-	edges [][]edge
+	edges []edgeList
 	roots [][]int32
 	ends  [][]int32
 	// What reaching a node after the first means: flat[phrases:fires] are the
@@ -298,11 +327,10 @@ func (c *phraseCompiler) literal(w string) ([]symbol, error) {
 		var alternatives []term
 		for _, f := range forms {
 			word := f[i]
-			if _, ok := c.terms.terms[word]; ok && isStopWord(word) {
-				continue
-			}
 			if stem && i == len(forms[0])-1 {
 				word += "*"
+			} else if isStopWord(word) {
+				continue
 			}
 			if t := c.terms.term(word); !slices.Contains(alternatives, t) {
 				alternatives = append(alternatives, t)
@@ -410,7 +438,7 @@ func (c *phraseCompiler) finish() *automaton {
 		return s
 	}
 	a := &automaton{
-		trie: c.terms.build(), stop: make([]bool, terms), edges: make([][]edge, terms+c.classIDs),
+		trie: c.terms.build(), stop: make([]bool, terms), edges: make([]edgeList, terms+c.classIDs),
 		roots: make([][]int32, terms+c.classIDs), ends: make([][]int32, terms+c.classIDs), nodes: make([]nodeOutput, c.next),
 	}
 	for i, m := range maskNames {
@@ -471,13 +499,14 @@ func (c *phraseCompiler) finish() *automaton {
 		o.end = int32(len(a.flat))
 		a.nodes[n] = o
 	}
+	var all []edge
 	var gather func(into, s symbol, seen map[symbol]bool)
 	gather = func(into, s symbol, seen map[symbol]bool) {
 		if seen[s] {
 			return
 		}
 		seen[s] = true
-		a.edges[into] = append(a.edges[into], edges[s]...)
+		all = append(all, edges[s]...)
 		if n := roots[s]; n >= 0 {
 			if followed[n] {
 				a.roots[into] = append(a.roots[into], n)
@@ -489,8 +518,9 @@ func (c *phraseCompiler) finish() *automaton {
 		}
 	}
 	for s := range a.edges {
+		all = nil
 		gather(symbol(s), symbol(s), map[symbol]bool{})
-		slices.SortFunc(a.edges[s], func(x, y edge) int { return cmp.Or(cmp.Compare(x.parent, y.parent), cmp.Compare(x.node, y.node)) })
+		a.edges[s] = newEdgeList(all)
 		slices.Sort(a.roots[s])
 	}
 	return a
@@ -598,15 +628,21 @@ func (s *scanner) word(word []byte, position, index int16) int16 {
 // first, because they must see the states that earlier words left.
 func (s *scanner) fire(y symbol, start, end, from, to int16) {
 	active, state := s.active, s.state
-	for _, e := range s.a.edges[y] {
-		if active[e.parent>>6]&(1<<(e.parent&63)) == 0 {
+	list := &s.a.edges[y]
+	for _, b := range list.blocks {
+		if active[b.word]&b.parents == 0 {
 			continue
 		}
-		p := state[e.parent]
-		if start <= p.end || e.gap != gapAny && start-p.end-1 > int16(e.gap) {
-			continue
+		for _, e := range list.edges[b.from:b.to] {
+			if active[b.word]&(1<<(e.parent&63)) == 0 {
+				continue
+			}
+			p := state[e.parent]
+			if start <= p.end || e.gap != gapAny && start-p.end-1 > int16(e.gap) {
+				continue
+			}
+			s.reach(e.node, progress{p.start, end, p.from, to})
 		}
-		s.reach(e.node, progress{p.start, end, p.from, to})
 	}
 	for _, n := range s.a.roots[y] {
 		active[n>>6] |= 1 << (n & 63)
