@@ -41,44 +41,32 @@ type edge struct {
 	gap    uint8
 }
 
-// edgeList has the edges of a symbol in the order of their parents, in blocks of
-// those whose parents share a word of the bit set of active nodes: one look at
-// it rules a whole block out, so that it costs little if many phrases go on with
-// the same common word.
-type edgeList struct {
-	edges  []edge
-	blocks []edgeBlock
-}
-
+// edgeBlock has the edges of a symbol whose parents share a word of the bit set
+// of active nodes: one look at it rules the whole block out, so that it costs
+// little if many phrases go on with the same common word.
 type edgeBlock struct {
 	parents  uint64 // which bits of the word the parents have
 	word     int32
-	from, to int32 // edges[from:to]
+	from, to int32 // automaton.edges[from:to]
 }
 
-func newEdgeList(edges []edge) edgeList {
-	slices.SortFunc(edges, func(x, y edge) int { return cmp.Or(cmp.Compare(x.parent, y.parent), cmp.Compare(x.node, y.node)) })
-	l := edgeList{edges: edges}
-	for i, e := range edges {
-		if n := len(l.blocks); n == 0 || l.blocks[n-1].word != e.parent>>6 {
-			l.blocks = append(l.blocks, edgeBlock{word: e.parent >> 6, from: int32(i)})
-		}
-		b := &l.blocks[len(l.blocks)-1]
-		b.parents |= 1 << (e.parent & 63)
-		b.to = int32(i + 1)
-	}
-	return l
+// symbolEffect says what a symbol does, by itself and for all classes it is in.
+// The fields are offsets into the automaton's arrays, which keeps what is used
+// together together.
+type symbolEffect struct {
+	blocks int32 // blocks[blocks:next.blocks] go on from a state
+	roots  int32 // flat[roots:ends] begin a phrase
+	ends   int32 // flat[ends:next.roots] are phrases of one word
 }
 
 // automaton finds all phrases in a sequence of words.
 type automaton struct {
 	trie *wordTrie
 	stop []bool // by term
-	// What a symbol does, by itself and for all classes it is in: edges go on
-	// from a state, roots begin a phrase, and ends are phrases of one word.
-	edges []edgeList
-	roots [][]int32
-	ends  [][]int32
+	// effects has one more entry than there are symbols.
+	effects []symbolEffect
+	blocks  []edgeBlock
+	edges   []edge
 	// What reaching a node after the first means: flat[phrases:fires] are the
 	// phrases that it ends, flat[fires:end] the classes that it completes.
 	nodes []nodeOutput
@@ -438,9 +426,9 @@ func (c *phraseCompiler) finish() *automaton {
 		return s
 	}
 	a := &automaton{
-		trie: c.terms.build(), stop: make([]bool, terms), edges: make([]edgeList, terms+c.classIDs),
-		roots: make([][]int32, terms+c.classIDs), ends: make([][]int32, terms+c.classIDs), nodes: make([]nodeOutput, c.next),
+		trie: c.terms.build(), stop: make([]bool, terms), effects: make([]symbolEffect, terms+c.classIDs+1), nodes: make([]nodeOutput, c.next),
 	}
+	symbols := len(a.effects) - 1
 	for i, m := range maskNames {
 		a.masks[i] = c.terms.terms[m]
 	}
@@ -463,7 +451,7 @@ func (c *phraseCompiler) finish() *automaton {
 		}
 	}
 	single := map[int32]symbol{}
-	edges, roots := make([][]edge, len(a.edges)), make([]int32, len(a.edges))
+	edges, roots := make([][]edge, symbols), make([]int32, symbols)
 	for i := range roots {
 		roots[i] = -1
 	}
@@ -477,7 +465,7 @@ func (c *phraseCompiler) finish() *automaton {
 		edges[s] = append(edges[s], edge{id[k.parent], n, k.gap})
 		followed[id[k.parent]] = true
 	}
-	classes := make([][]symbol, len(a.edges)) // that a symbol completes by itself
+	classes := make([][]symbol, symbols) // that a symbol completes by itself
 	fires, phrases := make([][]symbol, c.next), make([][]int32, c.next)
 	for old, list := range c.fires {
 		for _, class := range list {
@@ -499,30 +487,50 @@ func (c *phraseCompiler) finish() *automaton {
 		o.end = int32(len(a.flat))
 		a.nodes[n] = o
 	}
-	var all []edge
-	var gather func(into, s symbol, seen map[symbol]bool)
-	gather = func(into, s symbol, seen map[symbol]bool) {
+	// gather collects what a symbol does for itself and for its classes.
+	var (
+		on          []edge
+		first, ends []int32
+		gather      func(s symbol, seen map[symbol]bool)
+	)
+	gather = func(s symbol, seen map[symbol]bool) {
 		if seen[s] {
 			return
 		}
 		seen[s] = true
-		all = append(all, edges[s]...)
+		on = append(on, edges[s]...)
 		if n := roots[s]; n >= 0 {
 			if followed[n] {
-				a.roots[into] = append(a.roots[into], n)
+				first = append(first, n)
 			}
-			a.ends[into] = append(a.ends[into], phrases[n]...)
+			ends = append(ends, phrases[n]...)
 		}
 		for _, class := range classes[s] {
-			gather(into, class, seen)
+			gather(class, seen)
 		}
 	}
-	for s := range a.edges {
-		all = nil
-		gather(symbol(s), symbol(s), map[symbol]bool{})
-		a.edges[s] = newEdgeList(all)
-		slices.Sort(a.roots[s])
+	for s := range symbols {
+		on, first, ends = on[:0], first[:0], ends[:0]
+		gather(symbol(s), map[symbol]bool{})
+		slices.SortFunc(on, func(x, y edge) int { return cmp.Or(cmp.Compare(x.parent, y.parent), cmp.Compare(x.node, y.node)) })
+		slices.Sort(first)
+		e := &a.effects[s]
+		e.blocks = int32(len(a.blocks))
+		for _, x := range on {
+			if n := len(a.blocks); n == int(e.blocks) || a.blocks[n-1].word != x.parent>>6 {
+				a.blocks = append(a.blocks, edgeBlock{word: x.parent >> 6, from: int32(len(a.edges))})
+			}
+			b := &a.blocks[len(a.blocks)-1]
+			b.parents |= 1 << (x.parent & 63)
+			a.edges = append(a.edges, x)
+			b.to = int32(len(a.edges))
+		}
+		e.roots = int32(len(a.flat))
+		a.flat = append(a.flat, first...)
+		e.ends = int32(len(a.flat))
+		a.flat = append(a.flat, ends...)
 	}
+	a.effects[symbols] = symbolEffect{int32(len(a.blocks)), int32(len(a.flat)), int32(len(a.flat))}
 	return a
 }
 
@@ -585,10 +593,10 @@ func (s *scanner) word(word []byte, position, index int16) int16 {
 				if j+1 < len(word) && !utf8.RuneStart(word[j+1]) {
 					continue
 				}
-				if t := trie.exact[state]; t >= 0 && !s.a.stop[t] {
+				if t := trie.nodes[state].exact; t >= 0 && !s.a.stop[t] {
 					s.fire(t, position, end, index, index)
 				}
-				if t := trie.stem[state]; t >= 0 {
+				if t := trie.nodes[state].stem; t >= 0 {
 					s.fire(t, position, end, index, index)
 				}
 				end++
@@ -597,29 +605,31 @@ func (s *scanner) word(word []byte, position, index int16) int16 {
 			}
 			continue
 		}
-		j := i
 		state := int32(0)
 		position++
-		for ; j < len(word) && !unbounded(word[j]) || j < len(word) && !utf8.RuneStart(word[j]); j++ {
+		for ; i < len(word); i++ {
+			if c := word[i]; c >= utf8.RuneSelf && unbounded(c) {
+				break
+			}
 			if state < 0 {
 				continue
 			}
-			if state = trie.step(state, word[j]); state >= 0 {
-				if t := trie.stem[state]; t >= 0 {
+			if state = trie.step(state, word[i]); state >= 0 {
+				if t := trie.nodes[state].stem; t >= 0 {
 					s.fire(t, position, position, index, index)
 				}
 			}
 		}
-		if state >= 0 {
-			if t := trie.exact[state]; t >= 0 {
-				if s.a.stop[t] {
-					position--
-				} else {
-					s.fire(t, position, position, index, index)
-				}
+		if state < 0 {
+			continue
+		}
+		if t := trie.nodes[state].exact; t >= 0 {
+			if s.a.stop[t] {
+				position--
+			} else {
+				s.fire(t, position, position, index, index)
 			}
 		}
-		i = j
 	}
 	return position
 }
@@ -628,12 +638,13 @@ func (s *scanner) word(word []byte, position, index int16) int16 {
 // first, because they must see the states that earlier words left.
 func (s *scanner) fire(y symbol, start, end, from, to int16) {
 	active, state := s.active, s.state
-	list := &s.a.edges[y]
-	for _, b := range list.blocks {
+	this, next := &s.a.effects[y], &s.a.effects[y+1]
+	for i := this.blocks; i < next.blocks; i++ {
+		b := &s.a.blocks[i]
 		if active[b.word]&b.parents == 0 {
 			continue
 		}
-		for _, e := range list.edges[b.from:b.to] {
+		for _, e := range s.a.edges[b.from:b.to] {
 			if active[b.word]&(1<<(e.parent&63)) == 0 {
 				continue
 			}
@@ -644,11 +655,11 @@ func (s *scanner) fire(y symbol, start, end, from, to int16) {
 			s.reach(e.node, progress{p.start, end, p.from, to})
 		}
 	}
-	for _, n := range s.a.roots[y] {
+	for _, n := range s.a.flat[this.roots:this.ends] {
 		active[n>>6] |= 1 << (n & 63)
 		state[n] = progress{start, end, from, to}
 	}
-	for _, phrase := range s.a.ends[y] {
+	for _, phrase := range s.a.flat[this.ends:next.roots] {
 		s.found(phrase, from, to)
 	}
 }

@@ -151,10 +151,10 @@ func TestWordTrie(t *testing.T) {
 			if state = trie.step(state, word[i]); state < 0 {
 				break
 			}
-			if s := trie.stem[state]; s >= 0 {
+			if s := trie.nodes[state].stem; s >= 0 {
 				got = append(got, b.names[s])
 			}
-			if x := trie.exact[state]; x >= 0 && i+1 == len(word) {
+			if x := trie.nodes[state].exact; x >= 0 && i+1 == len(word) {
 				got = append(got, b.names[x])
 			}
 		}

@@ -53,11 +53,13 @@ func (l *lexicon) name(w []byte) []byte {
 type term = int32
 
 // wordTrie finds the terms of a word in one walk over its bytes. It is a
-// double-array trie: the child of state s by byte c is base[s]+c, if check
-// there is s.
-type wordTrie struct {
-	base, check []int32
-	exact, stem []term // by state; noTerm if there is none
+// double-array trie: the child of state s by byte c is nodes[s].base+c, if that
+// node's check is s.
+type wordTrie struct{ nodes []trieNode }
+
+type trieNode struct {
+	base, check int32
+	exact, stem term // noTerm if there is none
 }
 
 const noTerm term = -1
@@ -85,7 +87,7 @@ func (b *trieBuilder) build() *wordTrie {
 	slices.Sort(sorted)
 	w := &wordTrie{}
 	w.grow(1024)
-	w.check[0] = 0
+	w.nodes[0].check = 0
 	free := 1 // no free place lies below
 	type job struct {
 		state, depth, from, to int
@@ -100,11 +102,11 @@ func (b *trieBuilder) build() *wordTrie {
 		for i := j.from; i < j.to; i++ {
 			s := sorted[i]
 			if len(s) == j.depth {
-				w.exact[j.state] = b.terms[s]
+				w.nodes[j.state].exact = b.terms[s]
 				continue
 			}
 			if s[j.depth] == '*' && len(s) == j.depth+1 {
-				w.stem[j.state] = b.terms[s]
+				w.nodes[j.state].stem = b.terms[s]
 				continue
 			}
 			c := int(s[j.depth])
@@ -114,10 +116,10 @@ func (b *trieBuilder) build() *wordTrie {
 			}
 		}
 		if len(children) == 0 {
-			w.base[j.state] = -1 << 20
+			w.nodes[j.state].base = -1 << 20
 			continue
 		}
-		for free < len(w.check) && w.check[free] >= 0 {
+		for free < len(w.nodes) && w.nodes[free].check >= 0 {
 			free++
 		}
 		base := max(free-children[0], 1)
@@ -127,19 +129,19 @@ func (b *trieBuilder) build() *wordTrie {
 			if tries++; tries > 64 && base+children[0] > free {
 				free = base + children[0] // what lies below is too crowded to be worth looking at
 			}
-			if base+256 >= len(w.check) {
-				w.grow(2*len(w.check) + 256)
+			if base+256 >= len(w.nodes) {
+				w.grow(2*len(w.nodes) + 256)
 			}
 			for _, c := range children {
-				if w.check[base+c] >= 0 {
+				if w.nodes[base+c].check >= 0 {
 					continue search
 				}
 			}
 			break
 		}
-		w.base[j.state] = int32(base)
+		w.nodes[j.state].base = int32(base)
 		for i, c := range children {
-			w.check[base+c] = int32(j.state)
+			w.nodes[base+c].check = int32(j.state)
 			end := j.to
 			if i+1 < len(starts) {
 				end = starts[i+1]
@@ -151,18 +153,15 @@ func (b *trieBuilder) build() *wordTrie {
 }
 
 func (w *wordTrie) grow(n int) {
-	for len(w.check) < n {
-		w.base = append(w.base, -1<<20)
-		w.check = append(w.check, -1)
-		w.exact = append(w.exact, noTerm)
-		w.stem = append(w.stem, noTerm)
+	for len(w.nodes) < n {
+		w.nodes = append(w.nodes, trieNode{-1 << 20, -1, noTerm, noTerm})
 	}
 }
 
 // step returns the child of s by c, or -1.
 func (w *wordTrie) step(s int32, c byte) int32 {
-	t := w.base[s] + int32(c)
-	if t > 0 && int(t) < len(w.check) && w.check[t] == s {
+	t := w.nodes[s].base + int32(c)
+	if uint32(t) < uint32(len(w.nodes)) && w.nodes[t].check == s {
 		return t
 	}
 	return -1
