@@ -68,6 +68,7 @@ type tables struct {
 	coded      []int32 // rules without phrases, best rank first
 	providers  providers
 	blocklists []Blocklist // index 0 is none
+	words      map[string][]string
 }
 
 // builtin rule ids.
@@ -78,7 +79,7 @@ const (
 )
 
 func compile(s *source) *tables {
-	t := &tables{blocklists: []Blocklist{{}}}
+	t := &tables{blocklists: []Blocklist{{}}, words: s.words}
 	pc := newPhraseCompiler()
 	pc.words = s.words
 	t.providers.compile(s)
