@@ -130,10 +130,10 @@ func (r *runner) open(ctx context.Context) error {
 
 // commitRows is how many rows a commit has at the most, more or less: it
 // bounds memory and the time of one transaction while catching up.
-const commitRows = 50_000
+const commitRows = 20_000
 
 func (r *runner) due() bool {
-	return time.Since(r.committed) >= r.daemon.o.CommitEvery || r.counter.Size() >= commitRows
+	return time.Since(r.committed) >= r.daemon.o.CommitEvery || r.counter.Size()+r.table.Pending() >= commitRows
 }
 
 // commit stores what was counted since the last commit together with the

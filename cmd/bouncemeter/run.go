@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -69,9 +70,13 @@ func (r runCommand) Run(ctx context.Context, c console) error {
 	return err
 }
 
-// limitMemory lets the garbage collector know the limit that the container or
-// unit sets, so that it works harder instead of being killed.
+// limitMemory trades some time for memory, of which a daemon beside a mail
+// server is to take little, and lets the garbage collector know the limit that
+// the container or unit sets, so that it works harder instead of being killed.
 func limitMemory(log *slog.Logger) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(40)
+	}
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}

@@ -121,8 +121,12 @@ func (a *App) Address() string { return a.http.Addr().String() }
 // Ledger is the open ledger, for those who show its counts.
 func (a *App) Ledger() *sqlite.Ledger { return a.ledger }
 
+// ledgerCache is a share of the daemon's memory that its bound (150 MB with a
+// million messages in the queue) leaves.
+const ledgerCache = 8 << 20
+
 func (a *App) openLedger(ctx context.Context) error {
-	l, err := sqlite.Open(ctx, a.o.Config.Ledger.SQLite, sqlite.Options{})
+	l, err := sqlite.Open(ctx, a.o.Config.Ledger.SQLite, sqlite.Options{CacheBytes: ledgerCache})
 	if err != nil {
 		return fmt.Errorf("open the ledger: %w", err)
 	}

@@ -114,6 +114,10 @@ func New(c Config) *Table {
 // Len returns how many messages and deferred recipients are remembered.
 func (t *Table) Len() (messages, deferred int) { return len(t.messages), len(t.deferred) }
 
+// Pending returns how many entries have changed since the last Changes, more or
+// less.
+func (t *Table) Pending() int { return len(t.changed) + len(t.deleted) }
+
 // Evicted returns how many entries were forgotten for the limit since the last
 // call.
 func (t *Table) Evicted() int64 {

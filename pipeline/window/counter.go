@@ -236,6 +236,9 @@ func (k *Counter) provider(s string) uint16 {
 // lookup returns the series of a sender. The few series of each sender that
 // make most of its mail are found without a look into the map.
 func (k *Counter) lookup(sender *local, r rest) *series {
+	if sender.series == nil {
+		sender.series = new([8]*series)
+	}
 	lately := &sender.series[r*0x9E3779B97F4A7C15>>61]
 	if s := *lately; s != nil && s.key.rest == r {
 		return s

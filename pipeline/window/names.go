@@ -159,8 +159,8 @@ type local struct {
 	id   uint32 // of the name, or of Other
 	seen uint32
 
-	// As a sender: some of its series, by the low bits of their key's hash.
-	series [8]*series
+	// As a sender: some of its series, by their key's hash.
+	series *[8]*series
 	// As a recipient: the cell it was counted in last.
 	domain domainKey
 	cell   int32 // index into Delta.Domains, valid if epoch is the counter's
