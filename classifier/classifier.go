@@ -194,3 +194,14 @@ func (s *Session) evaluate(q *query) result {
 	s.judge.read(&s.text)
 	return s.judge.decide(&s.text, q)
 }
+
+// Template appends to dst the text that rules see of e's reply: its words in
+// lower case without accents, and ADDR, IP, HOST and N for what differs from
+// message to message. Equal templates have equal Verdict.Template.
+func (s *Session) Template(e *event.Event, dst []byte) []byte {
+	s.text.normalise(e.Reply.Text, s.t.keep)
+	if len(s.text.buf) == 0 {
+		return dst
+	}
+	return append(dst, s.text.buf[1:]...) // without the space before the first word
+}

@@ -366,6 +366,9 @@ func (t *text) piece(b []byte, keep *lexicon) {
 		t.scratch = t.scratch[:from]
 		return
 	}
+	if joined, digits := joints(b); joined && digits && t.kept(b, keep) {
+		return
+	}
 	for len(b) > 0 {
 		n, digits := 0, false
 		for n < len(b) && b[n] != '-' && b[n] != '_' {
@@ -395,6 +398,32 @@ func (t *text) piece(b []byte, keep *lexicon) {
 		}
 		b = b[n+1:]
 	}
+}
+
+// joints reports whether b has hyphens or underscores, and digits.
+func joints(b []byte) (joined, digits bool) {
+	for _, c := range b {
+		joined = joined || c == '-' || c == '_'
+		digits = digits || class[c] == digit
+	}
+	return joined, digits
+}
+
+// kept writes b as one word if the rules name it.
+func (t *text) kept(b []byte, keep *lexicon) bool {
+	if keep.every {
+		return false
+	}
+	from := len(t.scratch)
+	for _, c := range b {
+		t.scratch = append(t.scratch, lower[c])
+	}
+	ok := keep.has(t.scratch[from:])
+	if ok {
+		t.folded(t.scratch[from:])
+	}
+	t.scratch = t.scratch[:from]
+	return ok
 }
 
 // family returns the letters that the word at the end of the scratch memory

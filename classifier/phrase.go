@@ -18,6 +18,7 @@ import (
 //	quota exce*             any ending
 //	IP is listed            a mask: ADDR, IP, HOST or N
 //	lpn#                    a family of codes, such as LPN105
+//	lpn007_420              a code with a hyphen or an underscore, as one word
 //
 // Words that carry no meaning of their own (articles, forms of "to be", "your",
 // "has") are skipped in phrases and in texts alike; see stopWords. Masks do not
@@ -303,6 +304,10 @@ func (c *phraseCompiler) literal(w string) ([]symbol, error) {
 	stem := strings.HasSuffix(w, "*")
 	plain := strings.TrimSuffix(w, "*")
 	var symbols []symbol
+	if w := strings.ToLower(plain); strings.ContainsAny(w, "-_") && strings.ContainsAny(w, digits) && !strings.Contains(w, ".") && !stem {
+		c.keep.add(w) // a code such as LPN007_420, kept whole
+		return []symbol{c.terms.term(w)}, nil
+	}
 	forms := [][]string{c.split(plain)}
 	for _, v := range spellings(plain) {
 		// A question mark at the end is cut off like any punctuation: what
@@ -319,6 +324,8 @@ func (c *phraseCompiler) literal(w string) ([]symbol, error) {
 				word += "*"
 			} else if isStopWord(word) {
 				continue
+			} else if strings.Trim(word, digits) == "" {
+				word = maskNumber // numbers are masked, whichever they are
 			}
 			if t := c.terms.term(word); !slices.Contains(alternatives, t) {
 				alternatives = append(alternatives, t)
@@ -347,9 +354,11 @@ func (c *phraseCompiler) literal(w string) ([]symbol, error) {
 	return symbols, nil
 }
 
+const digits = "0123456789"
+
 // keepWord makes masking spare a word that rules name.
 func (c *phraseCompiler) keepWord(w string) {
-	if strings.ContainsAny(w, "0123456789.") && !strings.HasSuffix(w, "*") {
+	if strings.ContainsAny(w, digits+".") && !strings.HasSuffix(w, "*") {
 		c.keep.add(w)
 	}
 }
