@@ -208,14 +208,20 @@ func (j *judge) verdict(q *query) result {
 }
 
 // second returns the category of the best other cause that the text names, if
-// it is one in its own right and not another word for the winner's.
+// two causes in one reply belong together: what expired was deferred for, and
+// what a receiver does to senders whom it does not trust. Elsewhere a second
+// match is another word for the first.
 func (j *judge) second(winner evidence) event.Category {
 	t := j.t
 	main := t.rules[winner.rule].category
+	if main != event.QueueExpired && !distrust(main) {
+		return event.Unset
+	}
 	best := evidence{rule: -1}
 	for _, e := range j.found {
 		r := &t.rules[e.rule]
-		if e.rank < rankText || r.category == main || r.weight < 50 || main != event.QueueExpired && r.category.Info().Group == main.Info().Group {
+		if e.rank < rankText || r.category == main || r.weight < 50 ||
+			main != event.QueueExpired && (!distrust(r.category) || r.category.Info().Group == main.Info().Group) {
 			continue
 		}
 		if best.rule < 0 || t.better(e, best) {
@@ -226,6 +232,16 @@ func (j *judge) second(winner evidence) event.Category {
 		return event.Unset
 	}
 	return t.rules[best.rule].category
+}
+
+// distrust reports whether a category is about whether to trust a sender.
+func distrust(c event.Category) bool {
+	switch c {
+	case event.SPFFailed, event.DKIMFailed, event.DMARCFailed, event.AuthFailed, event.IPBlocklisted, event.DomainBlocklisted,
+		event.RDNSMissing, event.RateLimited, event.Greylisted, event.SpamContent, event.TLSFailed:
+		return true
+	}
+	return false
 }
 
 // listed returns the list that the text blames: one of the category's kind
