@@ -49,7 +49,7 @@ func New(o Options) (*Classifier, error) {
 // needs, and a bounded cache of verdicts.
 //
 // The cache never changes a verdict: its key is everything that a verdict is
-// made of (the masked text, codes, stage, origin, outcome and provider), and it
+// made of (the masked text, codes, stage, outcome and provider), and it
 // is compared by two hashes, one of which depends on a secret seed, so that not
 // even chosen texts collide.
 type Session struct {
@@ -159,7 +159,7 @@ func (s *Session) prepare(e *event.Event, q *query) {
 	if q.stage == event.StageUnknown {
 		q.stage = s.text.stage
 	}
-	q.status, q.origin, q.outcome = e.Reply.Status, e.Reply.Origin, e.Outcome
+	q.status, q.outcome = e.Reply.Status, e.Outcome
 }
 
 // lookup returns the verdict on the prepared text, from the cache if it is
@@ -167,7 +167,7 @@ func (s *Session) prepare(e *event.Event, q *query) {
 func (s *Session) lookup(q *query) (*result, uint64) {
 	k := append(s.key[:0], s.text.buf...)
 	template := xxhash.Sum64(k)
-	k = append(k, 0, byte(q.code), byte(q.code>>8), byte(q.stage), byte(q.origin), byte(q.outcome), byte(q.provider), byte(q.provider>>8),
+	k = append(k, 0, byte(q.code), byte(q.code>>8), byte(q.stage), byte(q.outcome), byte(q.provider), byte(q.provider>>8),
 		q.enhanced.Class, byte(q.enhanced.Subject), byte(q.enhanced.Subject>>8), byte(q.enhanced.Detail), byte(q.enhanced.Detail>>8),
 		q.status.Class, byte(q.status.Subject), byte(q.status.Subject>>8), byte(q.status.Detail), byte(q.status.Detail>>8), 0)
 	if q.byMX {

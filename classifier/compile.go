@@ -98,7 +98,7 @@ func compile(s *source) *tables {
 	// The catalogue comes first, so that rules may say {list} for any name of
 	// a list, and its two rules decide where nothing else does.
 	names := sortedKeys(s.lists)
-	var any []string
+	var listNames []string
 	for _, kind := range []struct{ id, word string }{{listNamedIP, "ip"}, {listNamedDomain, "domain"}} {
 		r := s.rules[kind.id]
 		for _, name := range names {
@@ -110,12 +110,12 @@ func compile(s *source) *tables {
 				if r != nil {
 					r.any = append(r.any, q)
 				}
-				any = append(any, q.s)
+				listNames = append(listNames, q.s)
 			}
 		}
 	}
-	if len(any) > 0 {
-		s.words["list"] = any
+	if len(listNames) > 0 {
+		s.words["list"] = listNames
 	}
 	lists := map[string]uint16{}
 	for _, name := range names {

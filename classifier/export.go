@@ -152,7 +152,7 @@ func (t *tables) expression(phrase string) string {
 }
 
 func (t *tables) partExpression(part string) string {
-	any := func(members []string, ending string) string {
+	oneOf := func(members []string, ending string) string {
 		list := make([]string, len(members))
 		for i, m := range members {
 			list[i] = t.expression(m + ending)
@@ -169,12 +169,12 @@ func (t *tables) partExpression(part string) string {
 	case part == maskNumber:
 		return `\w*\d\w*`
 	case part[0] == '{':
-		return any(t.words[strings.Trim(part, "{}")], "")
+		return oneOf(t.words[strings.Trim(part, "{}")], "")
 	case part[0] == '(':
 		if strings.HasSuffix(part, "*") {
-			return any(alternatives(part[1:closing(part)]), "*")
+			return oneOf(alternatives(part[1:closing(part)]), "*")
 		}
-		return any(alternatives(part[1:closing(part)]), "")
+		return oneOf(alternatives(part[1:closing(part)]), "")
 	case strings.HasSuffix(part, "#"):
 		return regexp.QuoteMeta(strings.TrimSuffix(part, "#")) + `\d\w*\b`
 	case strings.HasSuffix(part, "*"):

@@ -12,7 +12,6 @@ type query struct {
 	enhanced event.Enhanced
 	status   event.Enhanced
 	stage    event.Stage
-	origin   event.Origin
 	outcome  event.Outcome
 	provider uint16 // by host name, or else by the recipient's domain
 	byMX     bool

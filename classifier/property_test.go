@@ -58,6 +58,9 @@ func TestVerdictIndependentOfIDs(t *testing.T) {
 			rapid.SampledFrom([]string{"2001:db8::1", "2001:db8:0:1:2:3:4:5", "IPv6:2001:db8::f00"}),
 		).Draw(t, "ip")
 		host := label.Draw(t, "host") + "." + label.Draw(t, "domain") + ".example"
+		if rapid.Bool().Draw(t, "known") { // a provider's domain is a domain like any other
+			host = rapid.SampledFrom([]string{"gmail.com", "yahoo.com", "qq.com", "mail.ru", "outlook.com", "comcast.net", "web.de"}).Draw(t, "provider")
+		}
 
 		changed := addresses.ReplaceAllLiteralString(reply, "\x01")
 		changed = ips.ReplaceAllLiteralString(changed, ip)

@@ -346,18 +346,18 @@ func class(re *syntax.Regexp) ([]string, error) {
 // repeated spells a repetition out: anything, some space, or perhaps a word.
 func repeated(re *syntax.Regexp) ([]string, error) {
 	sub := re.Sub[0]
-	any := sub.Op == syntax.OpAnyChar || sub.Op == syntax.OpAnyCharNotNL
+	anything := sub.Op == syntax.OpAnyChar || sub.Op == syntax.OpAnyCharNotNL
 	inside, err := texts(sub)
 	if err != nil {
 		return nil, err
 	}
 	space := !slices.ContainsFunc(inside, func(s string) bool { return strings.TrimSpace(s) != "" })
 	switch {
-	case re.Op == syntax.OpQuest && !any:
+	case re.Op == syntax.OpQuest && !anything:
 		return bounded(append(inside, ""))
-	case any && re.Op != syntax.OpQuest:
+	case anything && re.Op != syntax.OpQuest:
 		return []string{" .. "}, nil
-	case any || space:
+	case anything || space:
 		return []string{" "}, nil
 	case len(inside) == 1 && inside[0] == anyDigit:
 		return []string{anyDigit}, nil
