@@ -147,7 +147,7 @@ func measure(p program, log string) (figure, error) {
 	}
 	f := figure{wall: time.Since(started), cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
 	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		f.rss = usage.Maxrss
+		f.rss = int64(usage.Maxrss) //nolint:unconvert // 32 bits on some machines
 	}
 	return f, nil
 }
