@@ -106,12 +106,21 @@ func (p *postfix) own(h *syslogHeader, id []byte) bool {
 		return false
 	}
 	for _, c := range id {
-		if !isDigit(c) && (c|0x20 < 'a' || c|0x20 > 'z') {
+		if !alphanumeric[c] {
 			return false
 		}
 	}
 	return true
 }
+
+// alphanumeric has the letters and digits of ASCII.
+var alphanumeric = func() (set [256]bool) {
+	for c := range set {
+		b := byte(c)
+		set[c] = isDigit(b) || 'a' <= b|0x20 && b|0x20 <= 'z'
+	}
+	return set
+}()
 
 // add appends an event of which the line's header and queue id are known.
 //
@@ -162,7 +171,7 @@ func (p *postfix) delivery(h *syslogHeader, id, text []byte, dst []event.Event) 
 	e := &added[len(dst)]
 	e.Recipient = recipient
 	for {
-		end := bytes.IndexByte(rest, '=')
+		end := keyEnd(rest)
 		if end < 0 {
 			return dst, errNoStatus
 		}
@@ -217,6 +226,33 @@ func (p *postfix) delivery(h *syslogHeader, id, text []byte, dst []event.Event) 
 	}
 	setReason(e, why)
 	return added, nil
+}
+
+// keyEnd returns where the first = of rest is, or -1. The keys that every
+// delivery line has are known by sight.
+func keyEnd(rest []byte) int {
+	if len(rest) > len("status=") {
+		switch string(rest[:4]) {
+		case "dsn=":
+			return 3
+		case "rela":
+			if string(rest[4:6]) == "y=" {
+				return 5
+			}
+		case "dela":
+			if string(rest[4:6]) == "y=" {
+				return 5
+			}
+			if string(rest[4:7]) == "ys=" {
+				return 6
+			}
+		case "stat":
+			if string(rest[4:7]) == "us=" {
+				return 6
+			}
+		}
+	}
+	return bytes.IndexByte(rest, '=')
 }
 
 // setRelay reads the relay field: "host[address]:port", "host[path]" of a Unix

@@ -40,6 +40,7 @@ type syslog struct {
 	bsdDate  uint64 // "Jan 12 0"
 	bsdClock uint32 // "4:01"
 	bsdUnix  int64
+	host     []byte // of the last line: mostly it is that of the next, too
 	isoDate  uint64 // "2026-01-"
 	isoClock uint64 // "12T04:01"
 	isoUnix  int64
@@ -91,9 +92,12 @@ func (s *syslog) header(line []byte, h *syslogHeader) error {
 		return errTimestamp
 	}
 	rest = rest[1:]
-	n := bytes.IndexByte(rest, ' ')
-	if n <= 0 {
-		return errHost
+	n := len(s.host)
+	if n == 0 || n >= len(rest) || rest[n] != ' ' || string(rest[:n]) != string(s.host) {
+		if n = bytes.IndexByte(rest, ' '); n <= 0 {
+			return errHost
+		}
+		s.host = append(s.host[:0], rest[:n]...)
 	}
 	h.host = rest[:n]
 	h.program, h.body = tag(rest[n+1:])
@@ -103,7 +107,12 @@ func (s *syslog) header(line []byte, h *syslogHeader) error {
 // tag splits "program[pid]: body" or "program: body". Both results are empty if
 // text does not start so.
 func tag(text []byte) (program, body []byte) {
-	for i, c := range text {
+	i := 0
+	if len(text) > 8 && string(text[:8]) == "postfix/" {
+		i = 8 // nothing in there ends a program's name
+	}
+	for ; i < len(text); i++ {
+		c := text[i]
 		if c > '[' {
 			continue // most letters
 		}
