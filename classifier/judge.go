@@ -103,6 +103,7 @@ func (j *judge) phrase(index int32, from, to int16) {
 func (j *judge) read(x *text) {
 	j.touched, j.lists, j.found = j.touched[:0], j.lists[:0], j.found[:0]
 	j.speaker, j.speakerWords = 0, 0
+	x.split()
 	j.scan.scan(x)
 }
 

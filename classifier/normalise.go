@@ -2,6 +2,7 @@ package classifier
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/bouncemeter/bouncemeter/event"
 )
@@ -27,7 +28,7 @@ type span struct{ start, end int32 }
 // text is a reply made ready for matching. Its memory is reused.
 type text struct {
 	buf   []byte // the words, each after a space
-	words []span
+	words []span // of buf, once split has been called
 	// code and enhanced are the innermost ones that the text itself states.
 	code     uint16
 	enhanced event.Enhanced
@@ -87,6 +88,7 @@ func (t *text) normalise(raw []byte, keep *lexicon) {
 	if len(raw) > maxText {
 		raw = raw[:maxText]
 	}
+	t.buf = slices.Grow(t.buf, 2*len(raw))
 	var (
 		atStart = true  // only punctuation stands before in this reply or line
 		inURL   = false // a scheme stands before in the same run
@@ -160,7 +162,7 @@ func (t *text) normalise(raw []byte, keep *lexicon) {
 		atStart, prev = false, raw[i-1]
 	}
 	if t.last == maskStop { // a full stop at the very end says nothing
-		t.drop()
+		t.buf = t.buf[:len(t.buf)-len(" "+maskStop)]
 	}
 }
 
@@ -205,44 +207,44 @@ func (t *text) word(w []byte) {
 		t.mask(maskNumber)
 		return
 	}
-	t.buf = append(t.buf, ' ')
-	start := len(t.buf)
-	for _, c := range w {
-		t.buf = append(t.buf, lower[c])
+	n := len(t.buf)
+	t.buf = slices.Grow(t.buf, len(w)+1)[:n+len(w)+1]
+	out := t.buf[n:]
+	out[0] = ' '
+	for i, c := range w {
+		out[i+1] = lower[c]
 	}
-	t.words = append(t.words, span{int32(start), int32(len(t.buf))})
 	t.last = ""
 }
 
-// raw writes a word that has been folded.
+// folded writes a word that has been folded.
 func (t *text) folded(w []byte) {
 	if len(w) == 0 {
 		return
 	}
-	start := len(t.buf) + 1
 	t.buf = append(append(t.buf, ' '), w...)
-	t.words = append(t.words, span{int32(start), int32(len(t.buf))})
 	t.last = ""
 }
 
 // mask writes a mask unless the same one was just written, so that a list of
 // numbers is one.
 func (t *text) mask(m string) {
-	if t.last == m || m == maskStop && len(t.words) == 0 {
+	if t.last == m || m == maskStop && len(t.buf) == 0 {
 		return
 	}
-	start := len(t.buf) + 1
 	t.buf = append(append(t.buf, ' '), m...)
-	t.words = append(t.words, span{int32(start), int32(len(t.buf))})
 	t.last = m
 }
 
-// drop takes the last word back.
-func (t *text) drop() {
-	n := len(t.words) - 1
-	t.buf = t.buf[:t.words[n].start-1]
-	t.words = t.words[:n]
-	t.last = ""
+// split finds the words in the text.
+func (t *text) split() {
+	t.words = t.words[:0]
+	for i := 0; i < len(t.buf); {
+		start := i + 1
+		for i = start; i < len(t.buf) && t.buf[i] != ' '; i++ {
+		}
+		t.words = append(t.words, span{int32(start), int32(i)})
+	}
 }
 
 // chunk reads what has more than letters in it: an address, a host name, a
@@ -310,7 +312,6 @@ func (t *text) chunk(b []byte, start bool, keep *lexicon) {
 		if b[n] == '\'' && n+1 < len(b) && b[n+1]|0x20 == 't' && n > 0 && b[n-1]|0x20 == 'n' && (n+2 == len(b) || class[b[n+2]]&letter == 0) {
 			// "doesn't" is the word doesnt
 			t.buf = append(t.buf, 't')
-			t.words[len(t.words)-1].end++
 			n++
 		}
 		b = b[n+1:]

@@ -366,6 +366,7 @@ func (c *phraseCompiler) keepWord(w string) {
 // split normalises a word of a phrase.
 func (c *phraseCompiler) split(w string) []string {
 	c.text.normalise([]byte("x "+w), c.all)
+	c.text.split()
 	words := make([]string, 0, 2)
 	for _, s := range c.text.words[1:] {
 		word := string(c.text.buf[s.start:s.end])

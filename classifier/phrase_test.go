@@ -22,6 +22,7 @@ func finds(t *testing.T, words map[string][]string, phrase, reply string) bool {
 	s.found = func(p int32, from, to int16) { found = found || p == 7 && from <= to }
 	var x text
 	x.normalise([]byte(reply), c.keep)
+	x.split()
 	s.scan(&x)
 	return found
 }
@@ -127,6 +128,7 @@ func TestPhrasesAgreeWithPlainSearch(t *testing.T) {
 		s.found = func(int32, int16, int16) { found = true }
 		var x text
 		x.normalise([]byte(strings.Join(reply, " ")), c.keep)
+		x.split()
 		s.scan(&x)
 		if found != (len(ends) > 0) {
 			t.Fatalf("%q in %v: %v, want %v", phrase, reply, found, len(ends) > 0)
