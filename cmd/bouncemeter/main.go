@@ -25,7 +25,8 @@ type commands struct {
 	Report     reportCommand     `cmd:"" help:"Tell why mail failed, from existing logs or from a daemon's ledger."`
 	Classify   classifyCommand   `cmd:"" help:"Say why for each reply given, or for each line of standard input."`
 	Explain    explainCommand    `cmd:"" help:"Say how a verdict came about: the rule that won, its evidence, the runners-up."`
-	Rules      rulesCommand      `cmd:"" help:"Check and test the classification rules."`
+	Rules      rulesCommand      `cmd:"" help:"Check, test, import and export the classification rules."`
+	Mine       mineCommand       `cmd:"" help:"Group the replies that no rule explains, with a draft of a rule for each."`
 	Check      checkCommand      `cmd:"" help:"Check a configuration: all faults at once, each with its place and remedy."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`
 	Completion completionCommand `cmd:"" help:"Print a completion script for bash, zsh or fish."`

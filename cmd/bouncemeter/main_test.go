@@ -244,3 +244,24 @@ func TestDemo(t *testing.T) {
 		}
 	}
 }
+
+func TestMine(t *testing.T) {
+	unknown := "550 zork blurb 17\n550 User unknown\n550 zork blurb 18\n"
+	code, out, stderr := call(t, "", "mine", "--from", "replies", write(t, "replies", unknown))
+	for _, want := range []string{"2 of 3 failures", "zork blurb", "category:"} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("exit code %d, no %q in\n%s%s", code, want, out, stderr)
+		}
+	}
+	if code, out, _ := call(t, "", "mine", write(t, "mail.log", aLog)); code != 0 || !strings.Contains(out, "0 of 2 failures") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+}
+
+func TestRulesImport(t *testing.T) {
+	path := write(t, "powermta.conf", "<bounce-category-patterns>\n/user unknown/ bad-mailbox\n</bounce-category-patterns>\n")
+	code, out, stderr := call(t, "", "rules", "import", "--from", "powermta", path)
+	if code != 0 || !strings.Contains(out, "user unknown") {
+		t.Errorf("exit code %d\n%s%s", code, out, stderr)
+	}
+}
