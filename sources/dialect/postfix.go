@@ -232,24 +232,13 @@ func (p *postfix) delivery(h *syslogHeader, id, text []byte, dst []event.Event) 
 // delivery line has are known by sight.
 func keyEnd(rest []byte) int {
 	if len(rest) > len("status=") {
-		switch string(rest[:4]) {
-		case "dsn=":
+		switch {
+		case string(rest[:4]) == "dsn=":
 			return 3
-		case "rela":
-			if string(rest[4:6]) == "y=" {
-				return 5
-			}
-		case "dela":
-			if string(rest[4:6]) == "y=" {
-				return 5
-			}
-			if string(rest[4:7]) == "ys=" {
-				return 6
-			}
-		case "stat":
-			if string(rest[4:7]) == "us=" {
-				return 6
-			}
+		case string(rest[:6]) == "relay=", string(rest[:6]) == "delay=":
+			return 5
+		case string(rest[:7]) == "delays=", string(rest[:7]) == "status=":
+			return 6
 		}
 	}
 	return bytes.IndexByte(rest, '=')
