@@ -250,21 +250,17 @@ func (t *text) split() {
 // chunk reads what has more than letters in it: an address, a host name, a
 // number, an id, or words joined by punctuation.
 func (t *text) chunk(b []byte, start bool, keep *lexicon) {
-	at, high, colons, percent := -1, false, 0, false
-	for i, c := range b {
-		switch c {
-		case ':':
-			colons++
-		case '%':
-			percent = true
-		}
-		if c == '@' && i > 0 {
-			at = i
-		} else if c >= 0x80 || c == '=' && quoted(b, i) >= 0 {
-			high = true
+	var found uint8
+	for _, c := range b {
+		found |= mark[c]
+	}
+	if found&markAt != 0 {
+		if at := bytes.LastIndexByte(b, '@'); at > 0 && at+1 < len(b) {
+			t.mask(maskAddress)
+			return
 		}
 	}
-	if at > 0 && at+1 < len(b) || percent && bytes.Contains(b, []byte("%40")) {
+	if found&markPercent != 0 && bytes.Contains(b, []byte("%40")) {
 		t.mask(maskAddress)
 		return
 	}
@@ -276,15 +272,19 @@ func (t *text) chunk(b []byte, start bool, keep *lexicon) {
 		}
 		return
 	}
-	if high {
+	if found&markHigh != 0 || found&markEqual != 0 && isQuoted(b) {
 		b = t.fold(b)
+	}
+	if found&(markSplit|markHigh) == 0 {
+		t.piece(b, keep)
+		return
 	}
 	if isIP(b) {
 		t.mask(maskIP)
 		return
 	}
 	for len(b) > 0 {
-		if colons >= 2 { // perhaps ip=2001:db8::1
+		if found&markColon != 0 { // perhaps ip=2001:db8::1
 			if n := bytes.IndexAny(b, "=&%?"); n != 0 {
 				if n < 0 {
 					n = len(b)
@@ -297,7 +297,7 @@ func (t *text) chunk(b []byte, start bool, keep *lexicon) {
 			}
 		}
 		n := 0
-		for n < len(b) && !splits(b, n) {
+		for n < len(b) && (mark[b[n]]&markSplit == 0 || !splits(b, n)) {
 			n++
 		}
 		if n > 0 {
@@ -316,6 +316,40 @@ func (t *text) chunk(b []byte, start bool, keep *lexicon) {
 		}
 		b = b[n+1:]
 	}
+}
+
+// Marks of bytes that need a closer look.
+const (
+	markAt = 1 << iota
+	markHigh
+	markEqual
+	markColon
+	markPercent
+	markSplit // splits may be true
+)
+
+var mark = func() (t [256]uint8) {
+	for c := 0x80; c < len(t); c++ {
+		t[c] = markHigh
+	}
+	for _, c := range []byte(":=&+~%'@ ?.") {
+		t[c] |= markSplit
+	}
+	t['@'] |= markAt
+	t['='] |= markEqual
+	t[':'] |= markColon
+	t['%'] |= markPercent
+	return t
+}()
+
+// isQuoted reports whether b has a byte in quoted-printable.
+func isQuoted(b []byte) bool {
+	for i, c := range b {
+		if c == '=' && quoted(b, i) >= 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // splits reports whether b[i] separates words: punctuation, except what host
