@@ -269,7 +269,9 @@ func (c *phraseCompiler) part(part string) ([]symbol, error) {
 
 // class returns the symbol of any of the members.
 func (c *phraseCompiler) class(name string, members []string) (symbol, error) {
-	if s, ok := c.classes[name]; ok {
+	// The same words in another order, or under a name, are the same class.
+	key := strings.Join(slices.Sorted(slices.Values(members)), "|")
+	if s, ok := c.classes[key]; ok {
 		return s, nil
 	}
 	if c.opening[name] {
@@ -294,7 +296,7 @@ func (c *phraseCompiler) class(name string, members []string) (symbol, error) {
 			c.fires[node] = append(c.fires[node], s)
 		}
 	}
-	c.classes[name] = s
+	c.classes[key] = s
 	return s, nil
 }
 
