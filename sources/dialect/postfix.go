@@ -36,6 +36,13 @@ func newPostfix(location *time.Location, details bool) *postfix {
 	return &postfix{syslog: syslog{location: location}, details: details}
 }
 
+// postfixHeader is a syslog header with the program's name, which own finds out.
+type postfixHeader struct {
+	syslogHeader
+	program []byte // "postfix/smtp"
+	stream  []byte // "postfix"
+}
+
 // maxQueueID bounds the search for the end of a queue id. Short ones are of 6 to
 // 15 hexadecimal digits, long ones (enable_long_queue_ids) of up to 20 letters
 // and digits.
@@ -43,8 +50,8 @@ const maxQueueID = 32
 
 // Parse implements Parser.
 func (p *postfix) Parse(line []byte, dst []event.Event) ([]event.Event, error) {
-	var h syslogHeader
-	if err := p.header(line, &h); err != nil {
+	h := postfixHeader{}
+	if err := p.header(line, &h.syslogHeader); err != nil {
 		return dst, err
 	}
 	body := h.body
@@ -98,28 +105,34 @@ func (p *postfix) Parse(line []byte, dst []event.Event) ([]event.Event, error) {
 
 // own reports whether the line is Postfix's: its program's name has a slash and
 // id can be a queue id.
-func (p *postfix) own(h *syslogHeader, id []byte) bool {
-	if bytes.IndexByte(h.program, '/') < 1 {
-		return false
-	}
+func (p *postfix) own(h *postfixHeader, id []byte) bool {
 	if id[0] >= 'a' { // a word: "warning", "statistics"
 		return false
 	}
+	var other uint8
 	for _, c := range id {
-		if !alphanumeric[c] {
-			return false
-		}
+		other |= notInID[c]
 	}
+	if other != 0 {
+		return false
+	}
+	name, slash := program(h.tag)
+	if slash < 1 {
+		return false
+	}
+	h.stream, h.program = name[:slash], name
 	return true
 }
 
-// alphanumeric has the letters and digits of ASCII.
-var alphanumeric = func() (set [256]bool) {
-	for c := range set {
-		b := byte(c)
-		set[c] = isDigit(b) || 'a' <= b|0x20 && b|0x20 <= 'z'
+// notInID is not zero for bytes that no queue id has: a look-up has no branch
+// to predict wrong.
+var notInID = func() (t [256]uint8) {
+	for c := range t {
+		if !isDigit(byte(c)) && (c|0x20 < 'a' || c|0x20 > 'z') {
+			t[c] = 1
+		}
 	}
-	return set
+	return t
 }()
 
 // add appends an event of which the line's header and queue id are known.
@@ -127,7 +140,7 @@ var alphanumeric = func() (set [256]bool) {
 // The stream is the first part of the program's name only ("postfix" of
 // "postfix/submission/smtpd"): all daemons of an instance share it, and with it
 // their queue ids, whatever their services are called.
-func (p *postfix) add(h *syslogHeader, id []byte, kind event.Kind, dst []event.Event) []event.Event {
+func (p *postfix) add(h *postfixHeader, id []byte, kind event.Kind, dst []event.Event) []event.Event {
 	if len(dst) < cap(dst) {
 		dst = dst[:len(dst)+1]
 		dst[len(dst)-1] = event.Event{}
@@ -137,12 +150,12 @@ func (p *postfix) add(h *syslogHeader, id []byte, kind event.Kind, dst []event.E
 	e := &dst[len(dst)-1]
 	e.Kind, e.Time, e.Delay = kind, h.time, -1
 	e.Host, e.QueueID = h.host, id
-	e.Stream = h.program[:bytes.IndexByte(h.program, '/')]
+	e.Stream = h.stream
 	return dst
 }
 
 // active reads what the queue manager says about a message, after "from=<".
-func (p *postfix) active(h *syslogHeader, id, text []byte, dst []event.Event) []event.Event {
+func (p *postfix) active(h *postfixHeader, id, text []byte, dst []event.Event) []event.Event {
 	sender, rest, ok := address(text, ",")
 	if !ok {
 		return dst
@@ -162,7 +175,7 @@ func (p *postfix) active(h *syslogHeader, id, text []byte, dst []event.Event) []
 }
 
 // delivery reads a delivery line after "to=<".
-func (p *postfix) delivery(h *syslogHeader, id, text []byte, dst []event.Event) ([]event.Event, error) {
+func (p *postfix) delivery(h *postfixHeader, id, text []byte, dst []event.Event) ([]event.Event, error) {
 	recipient, rest, ok := address(text, ",")
 	if !ok {
 		return dst, errRecipient
@@ -171,7 +184,7 @@ func (p *postfix) delivery(h *syslogHeader, id, text []byte, dst []event.Event) 
 	e := &added[len(dst)]
 	e.Recipient = recipient
 	for {
-		end := keyEnd(rest)
+		end := fieldName(rest)
 		if end < 0 {
 			return dst, errNoStatus
 		}
@@ -228,20 +241,18 @@ func (p *postfix) delivery(h *syslogHeader, id, text []byte, dst []event.Event) 
 	return added, nil
 }
 
-// keyEnd returns where the first = of rest is, or -1. The keys that every
-// delivery line has are known by sight.
-func keyEnd(rest []byte) int {
-	if len(rest) > len("status=") {
-		switch {
-		case string(rest[:4]) == "dsn=":
-			return 3
-		case string(rest[:6]) == "relay=", string(rest[:6]) == "delay=":
-			return 5
-		case string(rest[:7]) == "delays=", string(rest[:7]) == "status=":
-			return 6
-		}
+// fieldName returns the length of the name before the first "=" in text, or -1
+// without any. The names of every delivery line are told at a glance.
+func fieldName(text []byte) int {
+	switch {
+	case hasPrefix(text, "relay="), hasPrefix(text, "delay="):
+		return len("delay")
+	case hasPrefix(text, "delays="), hasPrefix(text, "status="):
+		return len("status")
+	case hasPrefix(text, "dsn="):
+		return len("dsn")
 	}
-	return bytes.IndexByte(rest, '=')
+	return bytes.IndexByte(text, '=')
 }
 
 // setRelay reads the relay field: "host[address]:port", "host[path]" of a Unix
@@ -503,7 +514,7 @@ var rejections = [...]stageText{
 //
 // For other forms, such as those of header checks, where the client's text comes
 // first, it is known only that there was a rejection.
-func (p *postfix) rejection(h *syslogHeader, id, text []byte, dst []event.Event) []event.Event {
+func (p *postfix) rejection(h *postfixHeader, id, text []byte, dst []event.Event) []event.Event {
 	if string(id) == "NOQUEUE" {
 		id = nil
 	}
@@ -583,7 +594,7 @@ func address(text []byte, separators string) (addr, rest []byte, ok bool) {
 		if from == len(text) {
 			return text[:from-1], nil, true
 		}
-		if strings.IndexByte(separators, text[from]) >= 0 {
+		if text[from] == separators[0] || strings.IndexByte(separators[1:], text[from]) >= 0 {
 			addr, rest = text[:from-1], text[from+1:]
 			if len(rest) > 0 && rest[0] == ' ' {
 				rest = rest[1:]

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"time"
 )
 
@@ -20,11 +21,12 @@ var (
 type syslogHeader struct {
 	time int64 // microseconds since the Unix epoch
 	host []byte
-	// program is the tag without process id, such as "postfix/smtp". It is
+	// tag is the program with its process id, as far as it is known without a
+	// close look: what is before the first colon, if a space follows it. It is
 	// empty if there is none, as in "last message repeated 3 times"; body is
 	// then empty too.
-	program []byte
-	body    []byte // the message, after "program[pid]: "
+	tag  []byte
+	body []byte // the message, after "program[pid]: "
 }
 
 // syslog reads the header of a line in the forms that log files have: an
@@ -40,17 +42,19 @@ type syslog struct {
 	bsdDate  uint64 // "Jan 12 0"
 	bsdClock uint32 // "4:01"
 	bsdUnix  int64
-	host     []byte // of the last line: mostly it is that of the next, too
-	isoDate  uint64 // "2026-01-"
-	isoClock uint64 // "12T04:01"
-	isoUnix  int64
+	// The last second, likewise: most lines share it with the line before.
+	bsdSecond uint64 // "4:01:07 "
+	bsdMicros int64
+	isoDate   uint64 // "2026-01-"
+	isoClock  uint64 // "12T04:01"
+	isoUnix   int64
 }
 
 // Reference implements Parser. RFC 3164 timestamps take their year from it and
 // are malformed without it.
 func (s *syslog) Reference(t time.Time) {
 	if !t.Equal(s.reference) {
-		s.reference, s.bsdDate, s.bsdClock = t, 0, 0
+		s.reference, s.bsdDate, s.bsdClock, s.bsdSecond = t, 0, 0, 0
 	}
 }
 
@@ -63,7 +67,9 @@ func (s *syslog) header(line []byte, h *syslogHeader) error {
 		return errTimestamp
 	}
 	var rest []byte // from the space after the timestamp
-	if isDigit(line[0]) {
+	if date, second := binary.LittleEndian.Uint64(line), binary.LittleEndian.Uint64(line[8:]); date == s.bsdDate && second == s.bsdSecond {
+		h.time, rest = s.bsdMicros, line[len(time.Stamp):]
+	} else if isDigit(line[0]) {
 		micros, n, err := s.rfc3339(line)
 		if err != nil {
 			return err
@@ -73,69 +79,77 @@ func (s *syslog) header(line []byte, h *syslogHeader) error {
 		if line[12] != ':' || !isDigit(line[13]) || !isDigit(line[14]) {
 			return errTimestamp
 		}
-		date, clock := binary.LittleEndian.Uint64(line), binary.LittleEndian.Uint32(line[8:])
-		if date != s.bsdDate || clock != s.bsdClock {
+		if clock := uint32(second); date != s.bsdDate || clock != s.bsdClock {
 			unix, err := s.rfc3164(line)
 			if err != nil {
 				return err
 			}
-			s.bsdDate, s.bsdClock, s.bsdUnix = date, clock, unix
+			s.bsdDate, s.bsdClock, s.bsdUnix, s.bsdSecond = date, clock, unix, 0
 		}
-		second := twoDigits(line[13:])
-		if second > 60 {
+		number := twoDigits(line[13:])
+		if number > 60 {
 			return errTimestamp
 		}
 		micros, n := fraction(line, len(time.Stamp))
-		h.time, rest = (s.bsdUnix+second)*1e6+micros, line[n:]
+		h.time, rest = (s.bsdUnix+number)*1e6+micros, line[n:]
+		if n == len(time.Stamp) && rest[0] == ' ' {
+			s.bsdSecond, s.bsdMicros = second, h.time
+		}
 	}
 	if len(rest) < 2 || rest[0] != ' ' {
 		return errTimestamp
 	}
 	rest = rest[1:]
-	n := len(s.host)
-	if n == 0 || n >= len(rest) || rest[n] != ' ' || string(rest[:n]) != string(s.host) {
-		if n = bytes.IndexByte(rest, ' '); n <= 0 {
-			return errHost
-		}
-		s.host = append(s.host[:0], rest[:n]...)
+	n := indexSpace(rest)
+	if n <= 0 {
+		return errHost
 	}
-	h.host = rest[:n]
-	h.program, h.body = tag(rest[n+1:])
+	h.host, rest = rest[:n], rest[n+1:]
+	// The tag has no colon, so its end is the first. Whether it is a tag is
+	// checked by program, for the few lines that matter.
+	if n = bytes.IndexByte(rest, ':'); n >= 0 && n+1 < len(rest) && rest[n+1] == ' ' {
+		h.tag, h.body = rest[:n], rest[n+2:]
+	}
 	return nil
 }
 
-// tag splits "program[pid]: body" or "program: body". Both results are empty if
-// text does not start so.
-func tag(text []byte) (program, body []byte) {
-	i := 0
-	if len(text) > 8 && string(text[:8]) == "postfix/" {
-		i = 8 // nothing in there ends a program's name
+// indexSpace is bytes.IndexByte for a space that is near, such as that after a
+// host name: it looks at eight bytes at once and makes no call.
+func indexSpace(b []byte) int {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	for i := 0; i+8 <= len(b) && i < 16; i += 8 {
+		x := binary.LittleEndian.Uint64(b[i:]) ^ ' '*ones // the byte is zero where a space is
+		if zero := (x - ones) &^ x & high; zero != 0 {
+			return i + bits.TrailingZeros64(zero)/8
+		}
 	}
-	for ; i < len(text); i++ {
-		c := text[i]
+	return bytes.IndexByte(b, ' ')
+}
+
+// program splits the name in a tag, "instance/daemon[pid]" or without process
+// id, at its first slash. It returns -1 if there is no slash, or no tag.
+func program(tag []byte) (name []byte, slash int) {
+	slash = -1
+	for i, c := range tag {
 		if c > '[' {
 			continue // most letters
 		}
 		switch c {
 		case ' ':
-			return nil, nil
-		case ':':
-			if i+1 < len(text) && text[i+1] == ' ' {
-				return text[:i], text[i+2:]
+			return nil, -1
+		case '/':
+			if slash < 0 {
+				slash = i
 			}
-			return nil, nil
 		case '[':
-			j := i + 1
-			for j < len(text) && isDigit(text[j]) {
-				j++
+			last := len(tag) - 1
+			if tag[last] != ']' || !areDigits(tag[i+1:last]) {
+				return nil, -1
 			}
-			if j+2 < len(text) && text[j] == ']' && text[j+1] == ':' && text[j+2] == ' ' {
-				return text[:i], text[j+3:]
-			}
-			return nil, nil
+			return tag[:i], slash
 		}
 	}
-	return nil, nil
+	return tag, slash
 }
 
 // priority returns the length of "<PRI>" at the start of line (RFC 3164 section
