@@ -49,8 +49,8 @@ type Table struct {
 	config   Config
 	lifetime uint32 // seconds
 
-	messages map[uint64]message
-	deferred map[uint64]recipient
+	messages entries
+	deferred entries
 	senders  senders
 	details  map[uint64]*details
 
@@ -60,24 +60,13 @@ type Table struct {
 	swept   uint32 // event time of the last sweep, seconds
 	evicted int64
 
-	// origin is the hash of the host and stream of the last event, which most
-	// often are those of the next one too.
+	origins [8]origin // lately used, by a cheap hash
+}
+
+// origin is a host and stream with the hash of both.
+type origin struct {
 	host, stream []byte
-	origin       uint64
-}
-
-// message is what is known of one message in the queue.
-type message struct {
-	sender uint32 // index into senders; 0 is not known
-	seen   uint32 // event time of the last sign of life, seconds
-	cause  event.Category
-	state  state
-}
-
-// recipient is one whose last outcome was a deferral.
-type recipient struct {
-	seen  uint32
-	state state
+	hash         uint64
 }
 
 type details struct{ sender, client, messageID []byte }
@@ -95,14 +84,15 @@ func New(c Config) *Table {
 	if c.Limit <= 0 {
 		c.Limit = DefaultLimit
 	}
+	c.Limit = min(c.Limit, maxSender/2) // no more senders than messages, and those kept idle
 	if c.Lifetime <= 0 {
 		c.Lifetime = DefaultLifetime
 	}
 	t := &Table{
 		config:   c,
 		lifetime: uint32(c.Lifetime / time.Second),
-		messages: make(map[uint64]message),
-		deferred: make(map[uint64]recipient),
+		messages: newEntries(),
+		deferred: newEntries(),
 		senders:  newSenders(),
 	}
 	if c.Details {
@@ -112,7 +102,7 @@ func New(c Config) *Table {
 }
 
 // Len returns how many messages and deferred recipients are remembered.
-func (t *Table) Len() (messages, deferred int) { return len(t.messages), len(t.deferred) }
+func (t *Table) Len() (messages, deferred int) { return t.messages.n, t.deferred.n }
 
 // Pending returns how many entries have changed since the last Changes, more or
 // less.
@@ -147,7 +137,7 @@ func (t *Table) Apply(e *event.Event) {
 	case event.Expiry:
 		t.expire(key, now, e)
 	}
-	if len(t.messages) > t.config.Limit || len(t.deferred) > t.config.Limit || now-t.swept > 3600 && now > t.swept {
+	if t.messages.n > t.config.Limit || t.deferred.n > t.config.Limit || now-t.swept > 3600 && now > t.swept {
 		t.sweep(now)
 	}
 }
@@ -156,45 +146,65 @@ func (t *Table) Apply(e *event.Event) {
 // 64 bits make a mix-up of any two of a million live messages as likely as
 // 3 in 100 million.
 func (t *Table) key(e *event.Event) uint64 {
-	if string(e.Host) != string(t.host) || string(e.Stream) != string(t.stream) || t.origin == 0 {
-		t.host = append(t.host[:0], e.Host...)
-		t.stream = append(t.stream[:0], e.Stream...)
+	o := &t.origins[0]
+	if h, s := len(e.Host), len(e.Stream); h > 0 && s > 0 {
+		o = &t.origins[(int(e.Host[h-1])+s)%len(t.origins)]
+	}
+	if string(e.Host) != string(o.host) || string(e.Stream) != string(o.stream) || o.hash == 0 {
+		o.host = append(o.host[:0], e.Host...)
+		o.stream = append(o.stream[:0], e.Stream...)
 		var d xxhash.Digest
 		d.Reset()
 		d.Write(e.Host)
 		d.Write([]byte{0})
 		d.Write(e.Stream)
-		t.origin = d.Sum64() | 1
+		o.hash = d.Sum64() | 1
 	}
-	return xxhash.Sum64(e.QueueID)*0x9E3779B97F4A7C15 ^ t.origin
+	return notZero(xxhash.Sum64(e.QueueID)*0x9E3779B97F4A7C15 ^ o.hash)
+}
+
+// notZero makes a hash a key of entries.
+func notZero(hash uint64) uint64 {
+	if hash == 0 {
+		return 1
+	}
+	return hash
 }
 
 // live returns the message of key if it has shown a sign of life within the
-// lifetime. Older ones are as good as forgotten, whenever they are swept.
-func (t *Table) live(key uint64, now uint32) (message, bool) {
-	m, ok := t.messages[key]
-	if ok && now > m.seen && now-m.seen > t.lifetime {
-		t.remove(key)
-		return message{}, false
+// lifetime, else nil. Older ones are as good as forgotten, whenever they are
+// swept.
+func (t *Table) live(key uint64, now uint32) *entry {
+	i := t.messages.find(key)
+	if i < 0 {
+		return nil
 	}
-	return m, ok
+	m := &t.messages.slots[i]
+	if now > m.seen && now-m.seen > t.lifetime {
+		t.removeAt(i)
+		return nil
+	}
+	return m
 }
 
 func (t *Table) arrive(key uint64, now uint32, e *event.Event) {
-	m, _ := t.live(key, now)
+	m := t.live(key, now)
+	if m == nil {
+		m = t.messages.insert(key)
+	}
 	if domain, known := senderDomain(e); known {
 		sender := t.senders.acquire(domain)
-		if m.sender != 0 && m.sender != sender {
-			m.cause = event.Unset // the queue id is used again
+		if m.sender() != 0 && m.sender() != sender {
+			m.setCause(event.Unset) // the queue id is used again
 		}
-		t.senders.release(m.sender)
-		m.sender = sender
+		t.senders.release(m.sender())
+		m.setSender(sender)
 	}
 	m.seen = max(m.seen, now)
 	if t.details != nil {
 		t.keep(key, e)
 	}
-	t.put(key, m)
+	t.touch(m)
 }
 
 // keep remembers the details that e tells.
@@ -216,54 +226,72 @@ func (t *Table) keep(key uint64, e *event.Event) {
 }
 
 func (t *Table) attempt(key uint64, now uint32, e *event.Event) {
-	m, known := t.live(key, now)
+	m := t.live(key, now)
 	t.complete(e, key, m)
 
-	if known && m.cause == event.Unset && e.Outcome != event.Deferred {
+	if m != nil && m.cause() == event.Unset && e.Outcome != event.Deferred {
 		// No recipient of this message was ever deferred: most never are.
 		e.FirstOutcome = true
 		return
 	}
-	recipientKey := key ^ xxhash.Sum64(e.Recipient)*0xD6E8FEB86659FD93
-	d, again := t.deferred[recipientKey]
-	again = again && (now <= d.seen || now-d.seen <= t.lifetime)
+	recipientKey := notZero(key ^ xxhash.Sum64(e.Recipient)*0xD6E8FEB86659FD93)
+	i := t.deferred.find(recipientKey)
+	again := false
+	if i >= 0 {
+		seen := t.deferred.slots[i].seen
+		again = now <= seen || now-seen <= t.lifetime
+	}
 	e.FirstOutcome = !again
 
 	switch {
 	case e.Outcome == event.Deferred:
-		d.seen = max(d.seen, now)
-		if t.config.Track && d.state&dirty == 0 {
-			d.state |= dirty
-			t.changed = append(t.changed, recipientKey)
+		var d *entry
+		if i >= 0 {
+			d = &t.deferred.slots[i]
+		} else {
+			d = t.deferred.insert(recipientKey)
 		}
-		t.deferred[recipientKey] = d
-		if !known || m.cause != e.Verdict.Category {
+		d.seen = max(d.seen, now)
+		t.touch(d)
+		if m == nil || m.cause() != e.Verdict.Category {
 			// A repeat by our own MTA repeats the cause too.
-			m.cause, m.seen = e.Verdict.Category, max(m.seen, now)
-			t.put(key, m)
+			if m == nil {
+				m = t.messages.insert(key)
+			}
+			m.setCause(e.Verdict.Category)
+			m.seen = max(m.seen, now)
+			t.touch(m)
 		}
 	case again:
-		t.forgetRecipient(recipientKey, d)
+		t.forgetRecipientAt(i)
 	}
 }
 
 func (t *Table) expire(key uint64, now uint32, e *event.Event) {
-	m, _ := t.live(key, now)
+	m := t.live(key, now)
 	t.complete(e, key, m)
 	e.FirstOutcome = true
 	e.Verdict.Category = event.QueueExpired
 	e.Verdict.Persistence = event.Permanent
 	e.Verdict.Confidence = 1
-	e.Verdict.Secondary = m.cause
+	if m != nil {
+		e.Verdict.Secondary = m.cause()
+	} else {
+		e.Verdict.Secondary = event.Unset
+	}
 }
 
-// complete sets the sender of e, from e itself or from its message.
-func (t *Table) complete(e *event.Event, key uint64, m message) {
-	if e.SenderKnown || m.sender == 0 {
+// complete sets the sender of e, from e itself or from its message, if there
+// is one.
+func (t *Table) complete(e *event.Event, key uint64, m *entry) {
+	if e.SenderKnown || m == nil || m.sender() == 0 {
 		t.senderFrom(e)
 	} else {
 		e.SenderKnown = true
-		e.SenderDomain = t.senders.domain(m.sender)
+		e.SenderDomain = t.senders.domain(m.sender())
+	}
+	if t.details == nil {
+		return
 	}
 	if d := t.details[key]; d != nil {
 		if e.Sender == nil {
@@ -292,31 +320,37 @@ func senderDomain(e *event.Event) (domain []byte, known bool) {
 	return domain, e.SenderKnown && (domain != nil || len(e.Sender) == 0)
 }
 
-func (t *Table) put(key uint64, m message) {
-	if t.config.Track && m.state&dirty == 0 {
-		m.state |= dirty
-		t.changed = append(t.changed, key)
+// touch lists an entry that is new or different for Changes.
+func (t *Table) touch(e *entry) {
+	if t.config.Track && e.state()&dirty == 0 {
+		e.setState(e.state() | dirty)
+		t.changed = append(t.changed, e.key)
 	}
-	t.messages[key] = m
 }
 
 func (t *Table) remove(key uint64) {
-	m, ok := t.messages[key]
-	if !ok {
-		return
-	}
-	delete(t.messages, key)
-	delete(t.details, key)
-	t.senders.release(m.sender)
-	if m.state&stored != 0 {
-		t.deleted = append(t.deleted, key)
+	if i := t.messages.find(key); i >= 0 {
+		t.removeAt(i)
 	}
 }
 
-func (t *Table) forgetRecipient(key uint64, d recipient) {
-	delete(t.deferred, key)
-	if d.state&stored != 0 {
-		t.deleted = append(t.deleted, key)
+func (t *Table) removeAt(i int) {
+	m := t.messages.slots[i]
+	t.messages.remove(i)
+	if t.details != nil {
+		delete(t.details, m.key)
+	}
+	t.senders.release(m.sender())
+	if m.state()&stored != 0 {
+		t.deleted = append(t.deleted, m.key)
+	}
+}
+
+func (t *Table) forgetRecipientAt(i int) {
+	d := t.deferred.slots[i]
+	t.deferred.remove(i)
+	if d.state()&stored != 0 {
+		t.deleted = append(t.deleted, d.key)
 	}
 }
 
@@ -328,36 +362,36 @@ func (t *Table) sweep(now uint32) {
 	if now > t.lifetime {
 		horizon = now - t.lifetime
 	}
-	messages, deferred := horizon, horizon
-	if len(t.messages) > t.config.Limit {
-		messages = max(horizon, oldest(t.messages, func(m message) uint32 { return m.seen })+1)
+	t.sweepEntries(&t.messages, horizon, t.removeAt)
+	t.sweepEntries(&t.deferred, horizon, t.forgetRecipientAt)
+}
+
+func (t *Table) sweepEntries(all *entries, horizon uint32, remove func(i int)) {
+	limit := horizon
+	if all.n > t.config.Limit {
+		limit = max(horizon, all.oldest()+1)
 	}
-	if len(t.deferred) > t.config.Limit {
-		deferred = max(horizon, oldest(t.deferred, func(d recipient) uint32 { return d.seen })+1)
-	}
-	for key, m := range t.messages {
-		if m.seen < messages {
-			t.remove(key)
-			if m.seen >= horizon {
-				t.evicted++
-			}
+	for i := 0; i < len(all.slots); {
+		e := all.slots[i]
+		if e.key == 0 || e.seen >= limit {
+			i++
+			continue
+		}
+		remove(i) // slot i may now have another one
+		if e.seen >= horizon {
+			t.evicted++
 		}
 	}
-	for key, d := range t.deferred {
-		if d.seen < deferred {
-			t.forgetRecipient(key, d)
-			if d.seen >= horizon {
-				t.evicted++
-			}
-		}
-	}
+	all.fit()
 }
 
 // oldest returns the time that a tenth of the entries are not younger than.
-func oldest[V any](m map[uint64]V, seen func(V) uint32) uint32 {
-	times := make([]uint32, 0, len(m))
-	for _, v := range m {
-		times = append(times, seen(v))
+func (t *entries) oldest() uint32 {
+	times := make([]uint32, 0, t.n)
+	for _, e := range t.slots {
+		if e.key != 0 {
+			times = append(times, e.seen)
+		}
 	}
 	slices.Sort(times)
 	return times[len(times)/10]
@@ -376,27 +410,23 @@ const (
 func (t *Table) Changes(put func(key uint64, value []byte), gone func(key uint64)) {
 	var value []byte
 	for _, key := range t.changed {
-		if m, ok := t.messages[key]; ok && m.state&dirty != 0 {
-			value = t.encodeMessage(value[:0], key, m)
+		if i := t.messages.find(key); i >= 0 && t.messages.slots[i].state()&dirty != 0 {
+			m := &t.messages.slots[i]
+			value = t.encodeMessage(value[:0], m)
 			put(key, value)
-			m.state = stored
-			t.messages[key] = m
-		} else if d, ok := t.deferred[key]; ok && d.state&dirty != 0 {
+			m.setState(stored)
+		} else if i := t.deferred.find(key); i >= 0 && t.deferred.slots[i].state()&dirty != 0 {
+			d := &t.deferred.slots[i]
 			value = binary.BigEndian.AppendUint32(append(value[:0], entryRecipient), d.seen)
 			put(key, value)
-			d.state = stored
-			t.deferred[key] = d
+			d.setState(stored)
 		}
 	}
 	for _, key := range t.deleted {
 		// A queue id may be in use again, and then it was put.
-		if _, ok := t.messages[key]; ok {
-			continue
+		if t.messages.find(key) < 0 && t.deferred.find(key) < 0 {
+			gone(key)
 		}
-		if _, ok := t.deferred[key]; ok {
-			continue
-		}
-		gone(key)
 	}
 	t.changed, t.deleted = shrink(t.changed), shrink(t.deleted)
 }
@@ -409,17 +439,17 @@ func shrink(s []uint64) []uint64 {
 	return s[:0]
 }
 
-func (t *Table) encodeMessage(b []byte, key uint64, m message) []byte {
+func (t *Table) encodeMessage(b []byte, m *entry) []byte {
 	b = append(b, entryMessage)
 	b = binary.BigEndian.AppendUint32(b, m.seen)
-	b = appendBytes(b, m.cause.String())
-	if m.sender != 0 {
+	b = appendBytes(b, m.cause().String())
+	if m.sender() != 0 {
 		b = append(b, 1)
-		b = appendBytes(b, t.senders.domain(m.sender))
+		b = appendBytes(b, t.senders.domain(m.sender()))
 	} else {
 		b = append(b, 0)
 	}
-	if d := t.details[key]; d != nil {
+	if d := t.details[m.key]; d != nil {
 		b = appendBytes(b, d.sender)
 		b = appendBytes(b, d.client)
 		b = appendBytes(b, d.messageID)
@@ -427,30 +457,52 @@ func (t *Table) encodeMessage(b []byte, key uint64, m message) []byte {
 	return b
 }
 
-// Restore puts back an entry that an earlier process stored.
+// Restore puts back an entry that an earlier process stored. Each key is put
+// back once.
 func (t *Table) Restore(key uint64, value []byte) error {
+	if key == 0 {
+		return fmt.Errorf("correlation entry %x: no entry has this key", key)
+	}
 	d := decoder{rest: value}
-	switch kind := d.byte(); kind {
-	case entryRecipient:
-		t.deferred[key] = recipient{seen: d.uint32(), state: stored}
-	case entryMessage:
-		m := message{seen: d.uint32(), state: stored}
-		m.cause, _ = event.CategoryByID(string(d.string()))
-		if d.byte() == 1 {
-			m.sender = t.senders.acquireDomain(d.string())
-		}
-		if len(d.rest) > 0 && t.details != nil {
-			t.details[key] = &details{bytes.Clone(d.string()), bytes.Clone(d.string()), bytes.Clone(d.string())}
-		}
-		t.messages[key] = m
-	default:
+	e := entry{key: key}
+	e.setState(stored)
+	kind := d.byte()
+	if kind != entryRecipient && kind != entryMessage {
 		return fmt.Errorf("correlation entry %x: unknown kind %q; it was written by a newer version", key, kind)
 	}
-	if d.bad {
-		return fmt.Errorf("correlation entry %x: too short", key)
+	e.seen = d.uint32()
+	if kind == entryRecipient {
+		if d.bad {
+			return tooShort(key)
+		}
+		t.deferred.restore(e)
+		return nil
 	}
+	cause, _ := event.CategoryByID(string(d.string()))
+	e.setCause(cause)
+	known := d.byte() == 1
+	var domain []byte
+	if known {
+		domain = d.string()
+	}
+	var kept *details
+	if len(d.rest) > 0 && t.details != nil {
+		kept = &details{bytes.Clone(d.string()), bytes.Clone(d.string()), bytes.Clone(d.string())}
+	}
+	if d.bad {
+		return tooShort(key)
+	}
+	if known {
+		e.setSender(t.senders.acquireDomain(domain))
+	}
+	if kept != nil {
+		t.details[key] = kept
+	}
+	t.messages.restore(e)
 	return nil
 }
+
+func tooShort(key uint64) error { return fmt.Errorf("correlation entry %x: too short", key) }
 
 func appendBytes[S ~string | ~[]byte](b []byte, s S) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
