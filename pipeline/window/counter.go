@@ -43,6 +43,7 @@ type Counter struct {
 	lately        [256]provider // by a cheap hash of the name
 
 	series map[seriesKey]*series
+	recent [recentSeries]*series // by a hash of the key
 
 	delta     Delta
 	counts    map[countKey]int32 // index into delta.Counts
@@ -55,6 +56,10 @@ type Counter struct {
 	trendLast *trendCell
 	scratch   []byte
 }
+
+// recentSeries is a power of two: that many series at the most are found without
+// a look into the map.
+const recentSeries = 1 << 12
 
 // seriesKey is a Series by numbers: the sender, and all else in one word.
 type seriesKey struct {
@@ -143,6 +148,7 @@ func (k *Counter) renumber() {
 	k.streams = newDimension(k.config.Streams)
 	k.providers, k.providerNames, k.lately = make(map[string]uint16), nil, [256]provider{}
 	k.series = make(map[seriesKey]*series)
+	k.recent = [recentSeries]*series{}
 }
 
 // empty starts a new delta.
@@ -233,17 +239,13 @@ func (k *Counter) provider(s string) uint16 {
 	return id
 }
 
-// lookup returns the series of a sender. The few series of each sender that
-// make most of its mail are found without a look into the map.
+// lookup returns the series of a sender.
 func (k *Counter) lookup(sender *local, r rest) *series {
-	if sender.series == nil {
-		sender.series = new([8]*series)
-	}
-	lately := &sender.series[r*0x9E3779B97F4A7C15>>61]
-	if s := *lately; s != nil && s.key.rest == r {
+	key := seriesKey{sender.id, r}
+	recent := &k.recent[(uint64(r)*0x9E3779B97F4A7C15^uint64(sender.id)*0xD6E8FEB86659FD93)>>52%recentSeries]
+	if s := *recent; s != nil && s.key == key {
 		return s
 	}
-	key := seriesKey{sender.id, r}
 	s, ok := k.series[key]
 	if !ok {
 		if len(k.series) >= k.config.MaxSeries && sender.id != idOther {
@@ -265,7 +267,7 @@ func (k *Counter) lookup(sender *local, r rest) *series {
 		}
 		k.series[key] = s
 	}
-	*lately = s
+	*recent = s
 	return s
 }
 
