@@ -73,8 +73,7 @@ func (r *runner) run(ctx context.Context) error {
 	for {
 		err := r.lane.Read(ctx, &r.unit.batch)
 		if err == nil {
-			r.scan(&r.unit)
-			r.join(&r.unit)
+			process(&r.scanner, &r.joiner, &r.unit)
 			r.read = r.unit.batch.Next
 			if r.due() {
 				err = r.commit(ctx)

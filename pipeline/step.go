@@ -37,21 +37,28 @@ type scanner struct {
 	classifier Classifier
 }
 
+// line appends the events of one line to dst.
+func (s *scanner) line(text []byte, dst []event.Event) ([]event.Event, error) {
+	events, err := s.parser.Parse(text, dst)
+	if err != nil {
+		return dst, err
+	}
+	for i := len(dst); i < len(events); i++ {
+		if events[i].Kind == event.Attempt {
+			s.classifier.Classify(&events[i])
+		}
+	}
+	return events, nil
+}
+
 func (s *scanner) scan(u *unit) {
 	u.events, u.malformed = u.events[:0], u.malformed[:0]
 	s.parser.Reference(u.batch.Reference)
 	for i := range u.batch.Lines {
-		events, err := s.parser.Parse(u.batch.Lines[i].Text, u.events)
-		if err != nil {
+		var err error
+		if u.events, err = s.line(u.batch.Lines[i].Text, u.events); err != nil {
 			u.malformed = append(u.malformed, malformed{i, err})
-			continue
 		}
-		for j := len(u.events); j < len(events); j++ {
-			if events[j].Kind == event.Attempt {
-				s.classifier.Classify(&events[j])
-			}
-		}
-		u.events = events
 	}
 }
 
@@ -69,20 +76,35 @@ type joiner struct {
 const future = 5 * 60 * 1e6 // microseconds
 
 func (j *joiner) join(u *unit) {
-	lines := j.counter.Lines()
-	lines.Read += int64(len(u.batch.Lines))
-	lines.Truncated += int64(u.batch.Truncated)
-	lines.Lost += u.batch.Lost
-	lines.Malformed += int64(len(u.malformed))
-	if j.dead != nil {
-		for _, m := range u.malformed {
-			l := u.batch.Lines[m.line]
-			j.dead.Put(DeadLetter{j.source, j.lane, u.batch.Segment, l.Offset, l.Text, m.err})
-		}
+	for _, m := range u.malformed {
+		j.unreadable(&u.batch, m)
 	}
-	latest := u.batch.Reference.UnixMicro() + future
-	for i := range u.events {
-		e := &u.events[i]
+	j.events(&u.batch, u.events)
+	j.lines(&u.batch)
+}
+
+// lines counts the lines of a batch that has been joined.
+func (j *joiner) lines(b *event.Batch) {
+	lines := j.counter.Lines()
+	lines.Read += int64(len(b.Lines))
+	lines.Truncated += int64(b.Truncated)
+	lines.Lost += b.Lost
+	lines.Evicted += j.table.Evicted()
+}
+
+func (j *joiner) unreadable(b *event.Batch, m malformed) {
+	j.counter.Lines().Malformed++
+	if j.dead != nil {
+		l := b.Lines[m.line]
+		j.dead.Put(DeadLetter{j.source, j.lane, b.Segment, l.Offset, l.Text, m.err})
+	}
+}
+
+// events joins some events of b, in order.
+func (j *joiner) events(b *event.Batch, events []event.Event) {
+	lines, latest := j.counter.Lines(), b.Reference.UnixMicro()+future
+	for i := range events {
+		e := &events[i]
 		switch e.Kind {
 		case event.Arrival, event.Removal:
 			j.table.Apply(e)
@@ -99,7 +121,24 @@ func (j *joiner) join(u *unit) {
 			lines.Future++
 		}
 	}
-	lines.Evicted += j.table.Evicted()
+}
+
+// process scans and joins u on one goroutine, line by line: an event is joined
+// while it is still in the first-level cache, where those of a batch are not.
+func process(s *scanner, j *joiner, u *unit) {
+	s.parser.Reference(u.batch.Reference)
+	for i := range u.batch.Lines {
+		events, err := s.line(u.batch.Lines[i].Text, u.events[:0])
+		if err != nil {
+			j.unreadable(&u.batch, malformed{i, err})
+			continue
+		}
+		if len(events) > 0 {
+			j.events(&u.batch, events)
+			u.events = events
+		}
+	}
+	j.lines(&u.batch)
 }
 
 // OneShot says how Scan counts.
@@ -131,8 +170,7 @@ func Scan(ctx context.Context, lane Lane, o OneShot) error {
 			if err != nil {
 				return err
 			}
-			s.scan(&u)
-			j.join(&u)
+			process(s, j, &u)
 		}
 	}
 	return scanParallel(ctx, lane, o, j)
