@@ -69,7 +69,7 @@ func (k classifyCommand) Run(ctx context.Context, c console) error {
 	one := func(text []byte) error {
 		e := event.Event{Kind: event.Attempt, Relay: []byte(k.MX), Reply: event.Reply{Text: text}}
 		session.Classify(&e)
-		r := newResult(rules, &e)
+		r := newResult(session, &e)
 		return show(out, &r)
 	}
 	if len(k.Texts) > 0 {
@@ -116,10 +116,10 @@ func (k classifyCommand) Run(ctx context.Context, c console) error {
 	return ctx.Err()
 }
 
-func newResult(rules *classifier.Classifier, e *event.Event) result {
+func newResult(session *classifier.Session, e *event.Event) result {
 	v := &e.Verdict
 	info := v.Category.Info()
-	d := rules.Details(e)
+	d := session.Details(e)
 	r := result{
 		Category: info.ID, Group: info.Group, Owner: info.Owner, Advice: info.Advice,
 		Persistence: v.Persistence.String(), Confidence: round(v.Confidence), Rule: v.Rule,

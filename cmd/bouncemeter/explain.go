@@ -24,8 +24,9 @@ func (k explainCommand) Run(c console) error {
 		return err
 	}
 	e := event.Event{Kind: event.Attempt, Relay: []byte(k.MX), Reply: event.Reply{Text: []byte(k.Text)}}
-	rules.NewSession().Classify(&e)
-	verdict, x := newResult(rules, &e), rules.Explain(&e)
+	session := rules.NewSession()
+	session.Classify(&e)
+	verdict, x := newResult(session, &e), rules.Explain(&e)
 	if k.Output == "json" {
 		encoder := json.NewEncoder(c.out)
 		encoder.SetIndent("", "  ")
