@@ -21,6 +21,10 @@ const (
 	// Rejection is our own server refusing a client. It is inbound mail and
 	// counted apart from every delivery.
 	Rejection
+	// Notice is news of a recipient that is no attempt of ours: a complaint, a
+	// bounce that came back after the delivery, an automatic answer, a message
+	// held or suppressed. It is counted under its outcome and in no ratio.
+	Notice
 )
 
 // Outcome is what became of an attempt or of a recipient.
@@ -46,15 +50,18 @@ const (
 	Held
 	// RejectedInbound is our own server refusing a client.
 	RejectedInbound
+	// OutOfBand is a bounce message that came back after a server had taken
+	// responsibility (RFC 5321 section 6.1): the attempt was a delivery.
+	OutOfBand
 )
 
 // Outcomes lists every outcome in order of its value.
-var Outcomes = [...]Outcome{Delivered, Deferred, Bounced, Expired, Complaint, AutoReply, Suppressed, Held, RejectedInbound}
+var Outcomes = [...]Outcome{Delivered, Deferred, Bounced, Expired, Complaint, AutoReply, Suppressed, Held, RejectedInbound, OutOfBand}
 
 var outcomeNames = [...]string{
 	Delivered: "delivered", Deferred: "deferred", Bounced: "bounced", Expired: "expired",
 	Complaint: "complaint", AutoReply: "autoreply", Suppressed: "suppressed", Held: "held",
-	RejectedInbound: "rejected_inbound",
+	RejectedInbound: "rejected_inbound", OutOfBand: "out_of_band",
 }
 
 // String returns the outcome's stable name, or "" for none.

@@ -145,10 +145,12 @@ type Retention struct {
 	// TemplatesPerCategory keeps the most frequent wordings of each category.
 	TemplatesPerCategory int
 	Domains              time.Duration // counts per recipient domain
+	Alerts               time.Duration // changes of alerts that are over
 }
 
 // DefaultRetention is what the daemon uses unless configured otherwise.
 var DefaultRetention = Retention{
 	Minutes: 8 * 24 * time.Hour, Hours: 62 * 24 * time.Hour, Days: 3 * 366 * 24 * time.Hour,
 	Templates: 62 * 24 * time.Hour, TemplatesPerCategory: 200, Domains: 62 * 24 * time.Hour,
+	Alerts: 3 * 366 * 24 * time.Hour,
 }

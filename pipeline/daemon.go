@@ -44,6 +44,9 @@ type Options struct {
 	MaxSeries                                       int           // a lane
 	QueueIDs                                        int           // a lane
 	QueueLifetime                                   time.Duration // with grace
+	// Lateness is how far a lane's events may be out of order and still count
+	// for detection; see window.Config.
+	Lateness time.Duration
 
 	// CommitTook and CommitFailed observe commits, for metrics.
 	CommitTook   func(time.Duration)

@@ -113,7 +113,7 @@ func (r *runner) open(ctx context.Context) error {
 	r.joiner = joiner{
 		table: table, dead: o.DeadLetters, source: r.input.Name, lane: r.lane.Name(),
 		counter: window.NewCounter(window.Config{
-			Span: 60, CoarseSpan: 3600,
+			Span: 60, CoarseSpan: 3600, Lateness: int64(o.Lateness / time.Second), Latest: r.state.Last,
 			SenderDomains: o.SenderDomains, RecipientDomains: o.RecipientDomains, Hosts: o.Hosts, Streams: o.Streams,
 			MaxSeries: o.MaxSeries, Sample: session.Sample,
 		}),

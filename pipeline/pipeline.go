@@ -63,6 +63,33 @@ type Ledger interface {
 	Close() error
 }
 
+// AlertLedger is the part of the ledger that detection and notifying use. Its
+// methods may be called concurrently.
+type AlertLedger interface {
+	// Lease returns once this process alone may detect and notify on this
+	// ledger. The context it returns ends when that is over, such as because a
+	// connection was lost; release gives it up.
+	Lease(ctx context.Context) (lease context.Context, release func(), err error)
+	// Lanes returns all lanes, by source and name.
+	Lanes(ctx context.Context) ([]ledger.Lane, error)
+	// Windows yields the windows with since <= start < until in order of start;
+	// those of one minute and series are summed over lanes. The value is valid
+	// during the call only.
+	Windows(ctx context.Context, since, until int64, yield func(*ledger.Window) error) error
+	// Detection returns the detector's stored state.
+	Detection(ctx context.Context) (ledger.Detection, error)
+	// CommitDetector applies c whole or not at all. As with Commit, ErrConflict
+	// is final, and a repeat of what had been applied unseen is recognised.
+	CommitDetector(ctx context.Context, c *ledger.DetectorCommit) error
+	// Alerts returns changes of alerts in order of Seq.
+	Alerts(ctx context.Context, f ledger.AlertFilter) ([]ledger.Alert, error)
+	// Notified returns the Seq of the last change that a notifier has
+	// delivered; zero for one that never did.
+	Notified(ctx context.Context, notifier string) (int64, error)
+	// SetNotified moves it forward, never back.
+	SetNotified(ctx context.Context, notifier string, seq int64) error
+}
+
 // Classifier says who answered and why an attempt failed. Each is used by one
 // goroutine; *classifier.Session is one.
 type Classifier interface {
@@ -77,6 +104,39 @@ type Sink interface {
 	// Committed is called once for each commit, in order within a lane, after
 	// the ledger has it. It must not block and may not keep d.
 	Committed(source string, d *window.Delta)
+}
+
+// RecordSink takes the classified record of every event, at least once: the
+// ledger moves past a record only after the sink has made it durable. After a
+// crash records may come again, with the same id.
+type RecordSink interface {
+	// Writer returns the writer of one lane. It is used by that lane's
+	// goroutine alone.
+	Writer(source, lane string) RecordWriter
+}
+
+// RecordWriter takes the records of one lane.
+type RecordWriter interface {
+	// Add takes one record, which is valid during the call only. It may block
+	// while the receiver is slow, which slows the lane. It does not fail: what
+	// could not be handed over is kept and told by Flush.
+	Add(r *Record)
+	// Flush returns nil once everything added is durable at the receiver. After
+	// an error the caller calls it again: nothing was dropped.
+	Flush(ctx context.Context) error
+	// Close drops what was not flushed: the lane is being read again or is gone.
+	Close() error
+}
+
+// Record is an event and where it came from.
+type Record struct {
+	Source, Lane, Segment string
+	Offset                int64
+	// Index tells the events of one line apart; the first is 0. With the four
+	// above it identifies the record, however often it is read.
+	Index int
+	// Event is an Attempt, Expiry, Notice or Rejection, classified and joined.
+	Event *event.Event
 }
 
 // DeadLetters keeps the lines that could not be read, for people to look at.

@@ -44,7 +44,7 @@ func (s *scanner) line(text []byte, dst []event.Event) ([]event.Event, error) {
 		return dst, err
 	}
 	for i := len(dst); i < len(events); i++ {
-		if events[i].Kind == event.Attempt {
+		if k := events[i].Kind; k == event.Attempt || k == event.Notice {
 			s.classifier.Classify(&events[i])
 		}
 	}
@@ -111,6 +111,8 @@ func (j *joiner) events(b *event.Batch, events []event.Event) {
 			continue
 		case event.Attempt, event.Expiry:
 			j.table.Apply(e)
+			j.counter.Add(e)
+		case event.Notice:
 			j.counter.Add(e)
 		case event.Probe:
 			lines.Probes++

@@ -16,6 +16,13 @@ type Config struct {
 	// TrendSpan also counts per outcome and category alone in windows of this
 	// many seconds, for Trend; zero does not.
 	TrendSpan int64
+	// Lateness is how many seconds a lane waits for events that are out of
+	// order: windows that end before the latest event by more than this are
+	// closed, and what still comes into them counts as Late.
+	Lateness int64
+	// Latest is the event time, in Unix seconds, that the lane had reached
+	// before; zero at its beginning.
+	Latest int64
 
 	// The admitted names of each dimension, shared by all lanes.
 	SenderDomains, RecipientDomains, Hosts, Streams *Names
@@ -55,6 +62,9 @@ type Counter struct {
 	trendAt   int64 // start of trendLast
 	trendLast *trendCell
 	scratch   []byte
+
+	latest int64 // the latest event time
+	closed int64 // windows that start before this are closed
 }
 
 // recentSeries is a power of two: that many series at the most are found without
@@ -134,6 +144,9 @@ func NewCounter(c Config) *Counter {
 	if c.TrendSpan > 0 {
 		k.trend = make(map[int64]*trendCell)
 	}
+	if c.Latest != 0 {
+		k.latest, k.closed = c.Latest, window(c.Latest-c.Lateness, c.Span)
+	}
 	k.renumber()
 	k.empty()
 	return k
@@ -166,7 +179,7 @@ func (k *Counter) empty() {
 // Lines adds to the line statistics.
 func (k *Counter) Lines() *Lines { return &k.delta.Lines }
 
-// Add counts an attempt or expiry that is complete: classified, and with its
+// Add counts an attempt, expiry or notice that is complete: classified, and with its
 // sender as far as it is known.
 func (k *Counter) Add(e *event.Event) {
 	n := int64(max(e.Attempts, 1))
@@ -194,6 +207,15 @@ func (k *Counter) Add(e *event.Event) {
 	c.Attempts += n
 	if e.FirstOutcome {
 		c.Firsts++
+		if seconds < k.closed {
+			c.Late++
+		}
+	}
+	if e.Kind == event.Notice {
+		if e.Outcome == event.OutOfBand && e.Verdict.Template != 0 && k.config.Sample != nil {
+			k.addTemplate(seconds, e, n)
+		}
+		return // no attempt
 	}
 	if k.trend != nil {
 		k.addTrend(seconds, e, n)
@@ -216,6 +238,9 @@ func (k *Counter) span(seconds int64) {
 		k.delta.First = seconds
 	}
 	k.delta.Last = max(k.delta.Last, seconds)
+	if seconds > k.latest {
+		k.latest, k.closed = seconds, window(seconds-k.config.Lateness, k.config.Span)
+	}
 }
 
 func (k *Counter) provider(s string) uint16 {

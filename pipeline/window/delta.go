@@ -30,6 +30,11 @@ type Count struct {
 	// Attempts counts tries (for Expired: messages given up). Firsts counts
 	// those that were the first outcome of their recipient, retries left out.
 	Attempts, Firsts int64
+	// Late is how many of Firsts came after the lane had moved on by more than
+	// the lateness allowed (Config.Lateness). The rest of Firsts depends on the
+	// lane's lines only, not on when they are looked at, and is final once the
+	// lane is past the window: it is what detectors judge.
+	Late int64
 }
 
 // DomainCount is what happened at one recipient domain in one hour.
