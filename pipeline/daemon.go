@@ -25,12 +25,13 @@ type Input struct {
 	NewParser func() dialect.Parser
 }
 
-// Options is what a Daemon works with. All fields but Sinks, DeadLetters and
-// the observers are required.
+// Options is what a Daemon works with. All fields but the sinks,
+// DeadLetters and the observers are required.
 type Options struct {
 	Ledger        Ledger
 	NewClassifier func() Classifier
 	Sinks         []Sink
+	RecordSinks   []RecordSink
 	DeadLetters   DeadLetters
 	Log           *slog.Logger
 

@@ -65,11 +65,7 @@ func (r *runner) run(ctx context.Context) error {
 	if err := r.open(ctx); err != nil {
 		return fmt.Errorf("open %s of source %s: %w", r.lane.Name(), r.input.Name, err)
 	}
-	defer func() {
-		if err := r.lane.Close(); err != nil {
-			r.log.Warn("close lane", "err", err)
-		}
-	}()
+	defer r.close()
 	for {
 		err := r.lane.Read(ctx, &r.unit.batch)
 		if err == nil {
@@ -97,6 +93,16 @@ func (r *runner) run(ctx context.Context) error {
 	}
 }
 
+func (r *runner) close() {
+	err := r.lane.Close()
+	for _, w := range r.records {
+		err = errors.Join(err, w.Close())
+	}
+	if err != nil {
+		r.log.Warn("close lane", "err", err)
+	}
+}
+
 // open resumes the lane from the ledger.
 func (r *runner) open(ctx context.Context) error {
 	o := &r.daemon.o
@@ -104,7 +110,7 @@ func (r *runner) open(ctx context.Context) error {
 	if r.state, err = o.Ledger.Lane(ctx, r.input.Name, r.lane.Name()); err != nil {
 		return err
 	}
-	table := correlate.New(correlate.Config{Limit: o.QueueIDs, Lifetime: o.QueueLifetime, Track: true})
+	table := correlate.New(correlate.Config{Limit: o.QueueIDs, Lifetime: o.QueueLifetime, Track: true, Details: len(o.RecordSinks) > 0})
 	if err := o.Ledger.Entries(ctx, r.state.ID, func(e ledger.Entry) error { return table.Restore(e.Key, e.Value) }); err != nil {
 		return err
 	}
@@ -122,6 +128,9 @@ func (r *runner) open(ctx context.Context) error {
 	if err := r.lane.Open(ctx, r.state.Position); err != nil {
 		return err
 	}
+	for _, s := range o.RecordSinks {
+		r.records = append(r.records, s.Writer(r.input.Name, r.lane.Name()))
+	}
 	messages, deferred := table.Len()
 	r.log.Info("lane opened", "offset", r.state.Position.Offset, "messages", messages, "deferred", deferred)
 	return nil
@@ -135,8 +144,9 @@ func (r *runner) due() bool {
 	return time.Since(r.committed) >= r.daemon.o.CommitEvery || r.counter.Size()+r.table.Pending() >= commitRows
 }
 
-// commit stores what was counted since the last commit together with the
-// position up to which it was. While the ledger fails for a reason that may
+// commit makes the records durable that were handed on since the last commit,
+// then stores what was counted together with the position up to which it was.
+// While the ledger fails for a reason that may
 // pass (a full disk, a lost connection) it is tried again, and the lane reads
 // no further: nothing is lost and memory stays bounded.
 func (r *runner) commit(ctx context.Context) error {
@@ -150,8 +160,13 @@ func (r *runner) commit(ctx context.Context) error {
 		r.pending = r.prepare()
 	}
 	c := r.pending
+	for _, w := range r.records {
+		if err := r.persist(ctx, "flush records", w.Flush); err != nil {
+			return err
+		}
+	}
 	started := time.Now()
-	if err := r.store(ctx, c); err != nil {
+	if err := r.persist(ctx, "commit", func(ctx context.Context) error { return d.o.Ledger.Commit(ctx, c) }); err != nil {
 		return err
 	}
 	r.pending = nil
@@ -187,31 +202,31 @@ func (r *runner) prepare() *ledger.Commit {
 	return c
 }
 
-// store commits c, trying again until it is done, refused for good, or ctx
-// ends.
-func (r *runner) store(ctx context.Context, c *ledger.Commit) error {
+// persist does one step that makes durable what was read, trying again until it
+// is done, refused for good, or ctx ends.
+func (r *runner) persist(ctx context.Context, what string, step func(context.Context) error) error {
 	pause := 100 * time.Millisecond
 	var reported time.Time
 	for {
-		err := r.daemon.o.Ledger.Commit(ctx, c)
+		err := step(ctx)
 		if err == nil {
 			if !reported.IsZero() {
-				r.log.Info("commits work again")
+				r.log.Info("works again", "step", what)
 			}
 			return nil
 		}
 		if errors.Is(err, ledger.ErrConflict) || errors.Is(err, ledger.ErrCorrupt) || ctx.Err() != nil {
-			return fmt.Errorf("commit: %w", err)
+			return fmt.Errorf("%s: %w", what, err)
 		}
 		r.daemon.o.CommitFailed()
 		r.status.update(func(s *LaneStatus) { s.Err = err })
 		if time.Since(reported) >= time.Minute {
 			reported = time.Now()
-			r.log.Error("commit failed; reading waits until it works again", "err", err)
+			r.log.Error("counts cannot be made durable; reading waits until it works again", "step", what, "err", err)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("commit: %w", err)
+			return fmt.Errorf("%s: %w", what, err)
 		case <-time.After(pause + rand.N(pause/2)):
 		}
 		pause = min(2*pause, 5*time.Second)

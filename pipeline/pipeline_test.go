@@ -128,6 +128,7 @@ type memoryLedger struct {
 	counts   map[string]int64
 	entries  map[uint64][]byte
 	lines    window.Lines
+	last     int64
 	commits  int
 	fail     func(commit int) (before, after error) // nil never fails
 }
@@ -139,7 +140,7 @@ func newMemoryLedger() *memoryLedger {
 func (l *memoryLedger) Lane(context.Context, string, string) (ledger.Lane, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return ledger.Lane{ID: 1, Position: l.position}, nil
+	return ledger.Lane{ID: 1, Position: l.position, Last: l.last}, nil
 }
 
 func (l *memoryLedger) Entries(_ context.Context, _ ledger.LaneID, yield func(ledger.Entry) error) error {
@@ -171,6 +172,7 @@ func (l *memoryLedger) Commit(_ context.Context, c *ledger.Commit) error {
 	l.position = c.Position
 	addCounts(l.counts, c.Delta)
 	l.lines.Add(c.Delta.Lines)
+	l.last = max(l.last, c.Delta.Last)
 	for _, e := range c.Upserts {
 		l.entries[e.Key] = bytes.Clone(e.Value)
 	}
@@ -189,6 +191,7 @@ func addCounts(to map[string]int64, d *window.Delta) {
 		key := fmt.Sprint(c.Start, c.Series.Outcome, c.Series.Category, c.Series.SenderDomain)
 		to[key] += c.Attempts
 		to[key+" firsts"] += c.Firsts
+		to[key+" late"] += c.Late
 	}
 	for _, c := range d.Domains {
 		to[fmt.Sprint(c.Start, c.Domain, c.Outcome)] += c.Attempts
@@ -200,7 +203,8 @@ func someLines(t *rapid.T) []string {
 	var lines []string
 	for i := range rapid.IntRange(0, 120).Draw(t, "lines") {
 		id := rapid.SampledFrom([]string{"A1", "B2", "C3"}).Draw(t, "id")
-		lines = append(lines, fmt.Sprintf("%d %s %s", i*7, id, rapid.SampledFrom([]string{
+		late := rapid.SampledFrom([]int{0, 0, 0, 30, 200}).Draw(t, "late")
+		lines = append(lines, fmt.Sprintf("%d %s %s", 1000+i*7-late, id, rapid.SampledFrom([]string{
 			"from shop.example", "from news.example", "removed x", "delivered one.example", "deferred one.example",
 			"deferred two.example", "bounced two.example", "garbage x",
 		}).Draw(t, "line")))
@@ -214,7 +218,7 @@ func names() (a, b, c, d *window.Names) {
 
 func oneShot(workers int) (OneShot, *window.Counter) {
 	a, b, c, d := names()
-	counter := window.NewCounter(window.Config{Span: 60, CoarseSpan: 3600, SenderDomains: a, RecipientDomains: b, Hosts: c, Streams: d, Sample: toyClassifier{}.Sample})
+	counter := window.NewCounter(window.Config{Span: 60, CoarseSpan: 3600, Lateness: 60, SenderDomains: a, RecipientDomains: b, Hosts: c, Streams: d, Sample: toyClassifier{}.Sample})
 	return OneShot{
 		NewParser:     func() dialect.Parser { return toy{} },
 		NewClassifier: func() Classifier { return toyClassifier{} },
@@ -237,12 +241,101 @@ func daemon(l Ledger) *Daemon {
 	return New(Options{
 		Ledger: l, NewClassifier: func() Classifier { return toyClassifier{} },
 		Log: slog.New(slog.DiscardHandler), CommitEvery: time.Second,
-		SenderDomains: a, RecipientDomains: b, Hosts: c, Streams: d,
+		SenderDomains: a, RecipientDomains: b, Hosts: c, Streams: d, Lateness: time.Minute,
 	})
 }
 
 func input(l Lane) Input {
 	return Input{Name: "toy", Source: memorySource{l}, NewParser: func() dialect.Parser { return toy{} }}
+}
+
+// memoryRecords is a receiver of records that fails when told to.
+type memoryRecords struct {
+	mu      sync.Mutex
+	fail    func() bool
+	durable map[string]int // times received, by what identifies a record
+}
+
+func (m *memoryRecords) Writer(string, string) RecordWriter { return &memoryWriter{m: m} }
+
+type memoryWriter struct {
+	m       *memoryRecords
+	pending []string
+}
+
+func (w *memoryWriter) Add(r *Record) {
+	w.pending = append(w.pending, fmt.Sprintf("%s/%s/%s/%d/%d %s %s %s", r.Source, r.Lane, r.Segment, r.Offset, r.Index,
+		r.Event.Outcome, r.Event.SenderDomain, r.Event.Verdict.Category))
+}
+
+func (w *memoryWriter) Flush(context.Context) error {
+	w.m.mu.Lock()
+	defer w.m.mu.Unlock()
+	if len(w.pending) > 0 && w.m.fail != nil && w.m.fail() {
+		return errors.New("broker away")
+	}
+	for _, r := range w.pending {
+		w.m.durable[r]++
+	}
+	w.pending = w.pending[:0]
+	return nil
+}
+
+func (w *memoryWriter) Close() error { return nil }
+
+// Whatever fails or stops, the ledger never moves past a record that its
+// receiver does not have, and a record is the same each time.
+func TestRecordsAreDurableBeforeTheLedgerMoves(t *testing.T) {
+	test := t
+	rapid.Check(t, func(t *rapid.T) {
+		lines := someLines(t)
+		batch := rapid.IntRange(1, 5).Draw(t, "batch")
+		once := func() *memoryRecords {
+			l, m := newMemoryLedger(), &memoryRecords{durable: map[string]int{}}
+			d := daemon(l)
+			d.o.RecordSinks = []RecordSink{m}
+			run(test, d, &memoryLane{lines: lines, batch: 1000, idle: true}, time.Minute)
+			return m
+		}()
+		at := make(map[string]int) // offset of each record
+		for id := range once.durable {
+			var offset int
+			if _, err := fmt.Sscanf(id, "toy/memory//%d/", &offset); err != nil {
+				t.Fatal(id, err)
+			}
+			at[id] = offset
+		}
+
+		failures := rapid.SliceOfN(rapid.Bool(), 0, 30).Draw(t, "failures")
+		m := &memoryRecords{durable: map[string]int{}}
+		m.fail = func() bool {
+			if len(failures) == 0 {
+				return false
+			}
+			f := failures[0]
+			failures = failures[1:]
+			return f
+		}
+		l := newMemoryLedger()
+		for _, seconds := range append(rapid.SliceOfN(rapid.IntRange(0, 60), 0, 4).Draw(t, "stops"), 1000) {
+			d := daemon(l)
+			d.o.RecordSinks = []RecordSink{m}
+			run(test, d, &slowLane{memoryLane{lines: lines, batch: batch, idle: true}}, time.Duration(seconds)*time.Second)
+			for id, offset := range at {
+				if int64(offset) < l.position.Offset && m.durable[id] == 0 {
+					t.Fatalf("the ledger is at %d and %s is nowhere", l.position.Offset, id)
+				}
+			}
+		}
+		for id := range m.durable {
+			if once.durable[id] == 0 {
+				t.Fatalf("record %s changed", id)
+			}
+		}
+		if len(m.durable) != len(once.durable) {
+			t.Fatalf("%d records, want %d", len(m.durable), len(once.durable))
+		}
+	})
 }
 
 // Any number of workers and any size of batches gives the same counts.

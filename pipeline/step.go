@@ -67,6 +67,7 @@ type joiner struct {
 	table   *correlate.Table
 	counter *window.Counter
 	dead    DeadLetters // nil keeps none
+	records []RecordWriter
 	source  string
 	lane    string
 }
@@ -81,6 +82,21 @@ func (j *joiner) join(u *unit) {
 	}
 	j.events(&u.batch, u.events)
 	j.lines(&u.batch)
+}
+
+// hand gives the events of one line to the writers of records, once they have
+// been joined.
+func (j *joiner) hand(b *event.Batch, line int, events []event.Event) {
+	r := Record{Source: j.source, Lane: j.lane, Segment: b.Segment, Offset: b.Lines[line].Offset}
+	for i := range events {
+		switch events[i].Kind {
+		case event.Attempt, event.Expiry, event.Notice, event.Rejection:
+			r.Index, r.Event = i, &events[i]
+			for _, w := range j.records {
+				w.Add(&r)
+			}
+		}
+	}
 }
 
 // lines counts the lines of a batch that has been joined.
@@ -137,6 +153,9 @@ func process(s *scanner, j *joiner, u *unit) {
 		}
 		if len(events) > 0 {
 			j.events(&u.batch, events)
+			if len(j.records) > 0 {
+				j.hand(&u.batch, i, events)
+			}
 			u.events = events
 		}
 	}
