@@ -61,7 +61,7 @@ var Outcomes = [...]Outcome{Delivered, Deferred, Bounced, Expired, Complaint, Au
 var outcomeNames = [...]string{
 	Delivered: "delivered", Deferred: "deferred", Bounced: "bounced", Expired: "expired",
 	Complaint: "complaint", AutoReply: "autoreply", Suppressed: "suppressed", Held: "held",
-	RejectedInbound: "rejected_inbound", OutOfBand: "out_of_band",
+	RejectedInbound: "rejected_inbound", OutOfBand: "oob_bounce",
 }
 
 // String returns the outcome's stable name, or "" for none.
