@@ -21,6 +21,7 @@ type layer struct {
 // layers are in order: the first that matches a package's folder holds.
 var layers = []layer{
 	{folder: "event", pure: true},
+	{folder: "event/record", ours: []string{"event"}, pure: true},
 	{folder: "sources/dialect", ours: []string{"event"}, pure: true},
 	{folder: "pipeline/correlate", ours: []string{"event"}, pure: true, modules: []string{"github.com/cespare/xxhash/v2"}},
 	{folder: "pipeline/window", ours: []string{"event"}, pure: true, modules: []string{"github.com/cespare/xxhash/v2"}},
@@ -33,15 +34,18 @@ var layers = []layer{
 	{folder: "ledger", ours: []string{"event", "pipeline/window"}},
 	{folder: "ledger/*", ours: []string{"event", "ledger", "pipeline/window"}},
 	{folder: "pipeline", ours: []string{"event", "ledger", "pipeline/*", "sources/dialect"}},
+	{folder: "sources/kafka", ours: []string{"event", "internal/kafkaclient"}},
 	{folder: "sources/*", ours: []string{"event"}},
+	{folder: "sinks/kafka", ours: []string{"event", "event/record", "internal/kafkaclient", "ledger", "pipeline", "pipeline/window"}},
 	// A sink takes what the pipeline hands out, in the pipeline's types.
-	{folder: "sinks/*", ours: []string{"event", "ledger", "pipeline", "pipeline/window"}},
+	{folder: "sinks/*", ours: []string{"event", "event/record", "ledger", "pipeline", "pipeline/window"}},
 	{folder: "web", ours: []string{"event", "ledger", "internal/report"}},
 	{folder: "internal/config", ours: []string{"ledger", "sources/dialect"}},
 	{folder: "internal/config/gen", ours: []string{"internal/config", "sources/dialect"}},
 	{folder: "internal/report", ours: []string{"event", "ledger", "pipeline/window"}},
 	{folder: "internal/simulate", ours: []string{"event"}},
 	{folder: "internal/simulate/cmd/*", ours: []string{"internal/simulate"}},
+	{folder: "internal/kafkaclient"},
 	{folder: "internal/policy"},
 	{folder: "internal/app", ours: []string{"*", "*/*"}},
 	{folder: "cmd/*", ours: []string{"*", "*/*"}},
