@@ -1,6 +1,10 @@
 package ledger
 
-import "time"
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"time"
+)
 
 // Window is what one series did in one minute, as far as it came in time: see
 // window.Count.Late. Once every lane has passed the minute it does not change.
@@ -47,6 +51,39 @@ type DetectorCommit struct {
 	Now                time.Time // wall clock
 }
 
+// Digest identifies what the step does, so that a store can tell a repeat of
+// it from another step to the same position. Now and the alerts' Seq are left
+// out.
+func (c *DetectorCommit) Digest() [sha256.Size]byte {
+	h := sha256.New()
+	number := func(n int64) {
+		var b [8]byte
+		binary.BigEndian.PutUint64(b[:], uint64(n))
+		h.Write(b[:])
+	}
+	text := func(s []byte) {
+		number(int64(len(s)))
+		h.Write(s)
+	}
+	number(c.Expected)
+	number(c.Position)
+	text(c.State)
+	for i := range c.Alerts {
+		a := &c.Alerts[i]
+		text([]byte(a.ID))
+		text([]byte(a.State))
+		if a.Open {
+			number(1)
+		} else {
+			number(0)
+		}
+		text([]byte(a.Rule))
+		number(a.Time)
+		text(a.Body)
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
 // AlertFilter says which changes of alerts are wanted.
 type AlertFilter struct {
 	// After keeps changes with a greater Seq.
@@ -55,8 +92,8 @@ type AlertFilter struct {
 	ID string
 	// Since and Until bound Time: Since <= time < Until; zero is unbounded.
 	Since, Until int64
-	// Latest keeps only the last change of each alert, and then Open only those
-	// that are not over.
+	// Latest keeps only the last change that each alert has ever made, and then
+	// Open only those that are not over; without Latest it has no effect.
 	Latest, Open bool
 	// Limit keeps the first; zero means 10,000.
 	Limit int

@@ -145,7 +145,7 @@ type Retention struct {
 	// TemplatesPerCategory keeps the most frequent wordings of each category.
 	TemplatesPerCategory int
 	Domains              time.Duration // counts per recipient domain
-	Alerts               time.Duration // changes of alerts that are over
+	Alerts               time.Duration // changes of alerts that are over; zero: for ever
 }
 
 // DefaultRetention is what the daemon uses unless configured otherwise.

@@ -13,7 +13,9 @@ import (
 )
 
 // Ledger is all that a ledger does. Consumers declare the part that they call,
-// such as pipeline.Ledger, which has the contract of those methods.
+// such as pipeline.Ledger and pipeline.AlertLedger, which have the contract of
+// those methods. Windows yields those of a minute in the order of their sender
+// domain, provider, category, outcome, host, stream and source.
 type Ledger interface {
 	Lane(ctx context.Context, source, name string) (ledger.Lane, error)
 	Entries(ctx context.Context, lane ledger.LaneID, yield func(ledger.Entry) error) error
@@ -38,6 +40,14 @@ type Ledger interface {
 	// Names returns up to limit names of a dimension of series, the most
 	// recently active first.
 	Names(ctx context.Context, d ledger.Dimension, limit int) ([]string, error)
+
+	Lease(ctx context.Context) (lease context.Context, release func(), err error)
+	Windows(ctx context.Context, since, until int64, yield func(*ledger.Window) error) error
+	Detection(ctx context.Context) (ledger.Detection, error)
+	CommitDetector(ctx context.Context, c *ledger.DetectorCommit) error
+	Alerts(ctx context.Context, f ledger.AlertFilter) ([]ledger.Alert, error)
+	Notified(ctx context.Context, notifier string) (int64, error)
+	SetNotified(ctx context.Context, notifier string, seq int64) error
 }
 
 // Open opens one store for a test or for one round of a property test. The
@@ -69,6 +79,11 @@ func Run(t *testing.T, newStore func(t *testing.T) Open) {
 		{"Templates", testTemplates},
 		{"TemplatesNew", testTemplatesNew},
 		{"Names", testNames},
+		{"Windows", testWindows},
+		{"Detector", testDetector},
+		{"Alerts", testAlerts},
+		{"Notified", testNotified},
+		{"Lease", testLease},
 		{"Concurrent", testConcurrent},
 		{"Closed", testClosed},
 	} {

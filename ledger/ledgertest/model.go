@@ -21,7 +21,7 @@ import (
 // ever, and from when on which grain may be seen.
 type model struct {
 	lanes   map[string]*laneModel
-	counts  map[countKey][2]int64
+	counts  map[countKey][3]int64 // attempts, firsts, late
 	domains map[domainKey]int64
 	delays  map[[2]string]ledger.DelayTotal
 	words   map[wordKey]ledger.Template
@@ -95,7 +95,7 @@ func (m *model) apply(l *laneModel, c *ledger.Commit) {
 	for _, x := range c.Delta.Counts {
 		k := countKey{x.Start, l.Name, *x.Series}
 		n := m.counts[k]
-		m.counts[k] = [2]int64{n[0] + x.Attempts, n[1] + x.Firsts}
+		m.counts[k] = [3]int64{n[0] + x.Attempts, n[1] + x.Firsts, n[2] + x.Late}
 	}
 	for _, x := range c.Delta.Domains {
 		m.domains[domainKey{x.Start, x.Domain, [2]string{x.Outcome.String(), x.Category.String()}}] += x.Attempts
@@ -190,6 +190,32 @@ next:
 	return rows
 }
 
+// windows returns what Windows yields.
+func (m *model) windows(since, until int64) []ledger.Window {
+	sums := make(map[ledger.Window]int64)
+	for k, n := range m.counts {
+		if k.start < max(since, m.minutesFrom) || k.start >= until {
+			continue
+		}
+		s := k.series
+		sums[ledger.Window{
+			Start: k.start, Source: "mta", Outcome: s.Outcome.String(), Category: s.Category.String(), Provider: s.Provider,
+			SenderDomain: s.SenderDomain, Host: s.Host, Stream: s.Stream,
+		}] += n[1] - n[2]
+	}
+	all := []ledger.Window{}
+	for w, n := range sums {
+		if w.Firsts = n; n != 0 {
+			all = append(all, w)
+		}
+	}
+	slices.SortFunc(all, func(a, b ledger.Window) int {
+		return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.SenderDomain, b.SenderDomain), cmp.Compare(a.Provider, b.Provider),
+			cmp.Compare(a.Category, b.Category), cmp.Compare(a.Outcome, b.Outcome), cmp.Compare(a.Host, b.Host), cmp.Compare(a.Stream, b.Stream))
+	})
+	return all
+}
+
 // testModel drives the ledger and the model with the same random steps.
 func testModel(t *testing.T, newStore func(*testing.T) Open) {
 	rapid.Check(t, func(r *rapid.T) {
@@ -204,7 +230,7 @@ func testModel(t *testing.T, newStore func(*testing.T) Open) {
 			}
 		}()
 		m := &model{
-			lanes: make(map[string]*laneModel), counts: make(map[countKey][2]int64), domains: make(map[domainKey]int64),
+			lanes: make(map[string]*laneModel), counts: make(map[countKey][3]int64), domains: make(map[domainKey]int64),
 			delays: make(map[[2]string]ledger.DelayTotal), words: make(map[wordKey]ledger.Template),
 		}
 		ctx, clock := t.Context(), now
@@ -275,6 +301,17 @@ func testModel(t *testing.T, newStore func(*testing.T) Open) {
 				}
 				if d := gocmp.Diff(m.query(q), append([]ledger.Row{}, got...)); d != "" {
 					r.Fatalf("Query(%+v) (-want +got):\n%s", q, d)
+				}
+			},
+			"windows": func(r *rapid.T) {
+				since := draw.time()
+				until := since + draw.int(0, 3*day, "seconds")
+				got := []ledger.Window{}
+				if err := l.Windows(ctx, since, until, func(w *ledger.Window) error { got = append(got, *w); return nil }); err != nil {
+					r.Fatal(err)
+				}
+				if d := gocmp.Diff(m.windows(since, until), got); d != "" {
+					r.Fatalf("windows from %d to %d (-want +got):\n%s", since, until, d)
 				}
 			},
 			"": func(r *rapid.T) { m.check(r, t, l) },
@@ -377,6 +414,7 @@ func (d *drawer) series() *window.Series {
 	return &window.Series{
 		Outcome:      rapid.SampledFrom([]event.Outcome{event.Delivered, event.Bounced, event.Expired}).Draw(d.r, "outcome"),
 		Category:     rapid.SampledFrom([]event.Category{event.Unset, event.SPFFailed, event.Greylisted}).Draw(d.r, "category"),
+		Secondary:    rapid.SampledFrom([]event.Category{event.Unset, event.MailboxFull}).Draw(d.r, "secondary"),
 		Provider:     d.one("provider", "gmail", "yahoo"),
 		SenderDomain: d.one("sender domain", "", "(unknown)", "shop.example", "x' OR '1"),
 		Host:         d.one("host", "mx1.example", ""),
@@ -390,6 +428,7 @@ func (d *drawer) commit(lane *laneModel) *ledger.Commit {
 	counts := make(map[countKey]bool)
 	for range d.int(0, 8, "counts") {
 		c := window.Count{Series: d.series(), Start: d.time(), Attempts: d.int(0, 1000, "attempts"), Firsts: d.int(0, 9, "firsts")}
+		c.Late = d.int(0, c.Firsts, "late")
 		if k := (countKey{c.Start, "", *c.Series}); !counts[k] {
 			counts[k] = true
 			delta.Counts = append(delta.Counts, c)

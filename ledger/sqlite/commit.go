@@ -86,6 +86,7 @@ func moveLane(w *conn, c *ledger.Commit, d *window.Delta) (applied bool, err err
 type countRow struct {
 	start, series    int64
 	attempts, firsts int64
+	late             int64
 }
 
 // A grain is one of the tables of counts.
@@ -105,7 +106,11 @@ var (
 const addCount = "ON CONFLICT DO UPDATE SET attempts = attempts + excluded.attempts, firsts = firsts + excluded.firsts"
 
 func newGrain(table string, span int64) *grain {
-	return &grain{table, span, newBulk("INSERT INTO "+table+" (start, lane, series, attempts, firsts)", 5, addCount)}
+	g := &grain{table, span, newBulk("INSERT INTO "+table+" (start, lane, series, attempts, firsts)", 5, addCount)}
+	if span == 60 { // the only one that detection reads
+		g.add = newBulk("INSERT INTO "+table+" (start, lane, series, attempts, firsts, late)", 6, addCount+", late = late + excluded.late")
+	}
+	return g
 }
 
 // floor returns the start of the row that has time t.
@@ -140,7 +145,7 @@ func (l *Ledger) addCounts(w *conn, lane int64, counts []window.Count) error {
 		if err != nil {
 			return err
 		}
-		rows = append(rows, countRow{minutes.floor(counts[i].Start), id, counts[i].Attempts, counts[i].Firsts})
+		rows = append(rows, countRow{minutes.floor(counts[i].Start), id, counts[i].Attempts, counts[i].Firsts, counts[i].Late})
 	}
 	// In the order of the tables, so that neighbours meet the same page.
 	slices.SortFunc(rows, func(a, b countRow) int {
@@ -165,6 +170,9 @@ func (l *Ledger) addCounts(w *conn, lane int64, counts []window.Count) error {
 			r := &take[i]
 			row[0].Value, row[1].Value, row[2].Value = part.floor(r.start), lane, r.series
 			row[3].Value, row[4].Value = r.attempts, r.firsts
+			if len(row) > 5 {
+				row[5].Value = r.late
+			}
 		}); err != nil {
 			return err
 		}

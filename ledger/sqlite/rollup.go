@@ -100,6 +100,7 @@ func (l *Ledger) Rollup(ctx context.Context, r ledger.Retention, now time.Time) 
 		{"delete old templates", func(w *conn) (bool, error) {
 			return false, deleteTemplates(w, ago(r.Templates, 1), ago(24*time.Hour, 1), r.TemplatesPerCategory)
 		}},
+		{"delete old alerts", func(w *conn) (bool, error) { return false, deleteAlerts(w, r.Alerts, ago(r.Alerts, 1)) }},
 		{"give space back", giveBack},
 	} {
 		for more := true; more; {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	engine "modernc.org/sqlite"
@@ -73,6 +74,10 @@ type Ledger struct {
 	idle    chan *conn
 	catalog catalog
 
+	leases  chan struct{} // has one while somebody holds the lease
+	ending  atomic.Pointer[context.CancelCauseFunc]
+	closing chan struct{} // closed when Close begins
+
 	closeOnce sync.Once
 	closeErr  error
 }
@@ -99,7 +104,8 @@ func Open(ctx context.Context, path string, o Options) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Ledger{path: path, options: o, lock: held, kinds: make(map[kind]int64), series: newSeriesIDs()}
+	l := newLedger(path, o)
+	l.lock = held
 	if err := l.openWriter(ctx); err != nil {
 		return nil, errors.Join(err, unlock(held))
 	}
@@ -114,7 +120,7 @@ func OpenReadOnly(ctx context.Context, path string, o Options) (*Ledger, error) 
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("open ledger: %w: give the path that the daemon's configuration has under ledger.sqlite", err)
 	}
-	l := &Ledger{path: path, options: o}
+	l := newLedger(path, o)
 	l.openReaders()
 	err := l.read(ctx, "open", func(c *conn) error {
 		version, err := schemaVersion(c, l.path)
@@ -127,6 +133,13 @@ func OpenReadOnly(ctx context.Context, path string, o Options) (*Ledger, error) 
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+func newLedger(path string, o Options) *Ledger {
+	return &Ledger{
+		path: path, options: o, kinds: make(map[kind]int64), series: newSeriesIDs(),
+		leases: make(chan struct{}, 1), closing: make(chan struct{}),
+	}
 }
 
 func (l *Ledger) openWriter(ctx context.Context) error {
@@ -286,10 +299,14 @@ func (l *Ledger) read(ctx context.Context, doing string, f func(*conn) error) er
 	return fault(l.path, doing, err)
 }
 
-// Close waits for what is under way, moves the write-ahead log into the file
+// Close ends the lease, waits for what is under way, moves the write-ahead log into the file
 // and releases the lock. A second call does nothing.
 func (l *Ledger) Close() error {
 	l.closeOnce.Do(func() {
+		close(l.closing)
+		if end := l.ending.Load(); end != nil {
+			(*end)(fs.ErrClosed)
+		}
 		var errs []error
 		for range readers {
 			if c := <-l.idle; c != nil {

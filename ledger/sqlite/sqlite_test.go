@@ -9,7 +9,10 @@ import (
 	"github.com/bouncemeter/bouncemeter/pipeline"
 )
 
-var _ pipeline.Ledger = (*sqlite.Ledger)(nil)
+var (
+	_ pipeline.Ledger      = (*sqlite.Ledger)(nil)
+	_ pipeline.AlertLedger = (*sqlite.Ledger)(nil)
+)
 
 // TestLedger rolls every other store up in transactions of a row or two.
 func TestLedger(t *testing.T) {
