@@ -19,10 +19,7 @@ func (m *message) plain() []event.Event {
 	found := recipients(text, m)
 	var all []event.Event
 	for i, r := range found {
-		end := len(text)
-		if i+1 < len(found) {
-			end = found[i+1].line
-		}
+		end := end(text, found, i)
 		e := event.Event{Outcome: event.OutOfBand, Recipient: []byte(r.address)}
 		e.Reply.Text = because(text, r, end, len(found) == 1)
 		if delays(m.get("Subject")) {
@@ -33,16 +30,21 @@ func (m *message) plain() []event.Event {
 	return all
 }
 
+// end returns the line before which the words about a mention end.
+func end(text []string, found []mention, i int) int {
+	if i+1 < len(found) && found[i+1].line > found[i].line {
+		return found[i+1].line
+	}
+	return len(text)
+}
+
 // reason returns the words of the text part about a recipient, of whom the
 // notification names this many.
 func (m *message) reason(recipient []byte, recipientsInAll int) []byte {
 	text := m.text()
 	found := recipients(text, m)
 	for i, r := range found {
-		end := len(text)
-		if i+1 < len(found) {
-			end = found[i+1].line
-		}
+		end := end(text, found, i)
 		if strings.EqualFold(r.address, string(recipient)) {
 			return because(text, r, end, len(found) == 1)
 		}
@@ -166,7 +168,9 @@ func recipients(lines []string, m *message) []mention {
 	if failed != "" {
 		var all []mention
 		for _, a := range strings.Split(m.get("X-Failed-Recipients"), ",") {
-			all = append(all, mention{strings.TrimSpace(a), -1, ""})
+			if a = strings.TrimSpace(a); a != "" {
+				all = append(all, mention{a, -1, ""})
+			}
 		}
 		return all
 	}
