@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
-	"time"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/internal/counts"
 )
 
 // Lease returns at once unless this process holds one already: the lock on the
@@ -121,7 +121,7 @@ func (l *Ledger) Alerts(ctx context.Context, f ledger.AlertFilter) ([]ledger.Ale
 	}
 	until := f.Until
 	if until == 0 {
-		until = forever
+		until = counts.Forever
 	}
 	// Only what is asked for, so that the engine finds the index.
 	where, args := "WHERE seq > ? AND time < ?", []value{f.After, until}
@@ -176,12 +176,8 @@ func (l *Ledger) SetNotified(ctx context.Context, notifier string, seq int64) er
 	})
 }
 
-// deleteAlerts deletes all changes of the alerts that were over before oldest,
-// if they are to go at all.
-func deleteAlerts(w *conn, keep time.Duration, oldest int64) error {
-	if keep <= 0 {
-		return nil
-	}
+// deleteAlerts deletes all changes of the alerts that were over before oldest.
+func deleteAlerts(w *conn, oldest int64) error {
 	_, err := w.exec("DELETE FROM alert_changes WHERE id IN (SELECT id FROM alert_changes WHERE latest = 1 AND open = 0 AND time < ?)", oldest)
 	return err
 }

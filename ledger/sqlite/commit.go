@@ -10,6 +10,7 @@ import (
 
 	"github.com/bouncemeter/bouncemeter/event"
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/internal/counts"
 	"github.com/bouncemeter/bouncemeter/pipeline/window"
 )
 
@@ -89,50 +90,24 @@ type countRow struct {
 	late             int64
 }
 
-// A grain is one of the tables of counts.
-type grain struct {
-	table string
-	span  int64 // seconds of a row; 0: one row without a time
-	add   *bulk
-}
-
-var (
-	minutes = newGrain("count_minutes", 60)
-	hours   = newGrain("count_hours", 3600)
-	days    = newGrain("count_days", 86400)
-	totals  = newGrain("count_totals", 0)
-)
+// tables are those of the grains.
+var tables = [counts.Grains]string{"count_minutes", "count_hours", "count_days", "count_totals"}
 
 const addCount = "ON CONFLICT DO UPDATE SET attempts = attempts + excluded.attempts, firsts = firsts + excluded.firsts"
 
-func newGrain(table string, span int64) *grain {
-	g := &grain{table, span, newBulk("INSERT INTO "+table+" (start, lane, series, attempts, firsts)", 5, addCount)}
-	if span == 60 { // the only one that detection reads
-		g.add = newBulk("INSERT INTO "+table+" (start, lane, series, attempts, firsts, late)", 6, addCount+", late = late + excluded.late")
+// insertCounts adds to the grains; minutes alone have what came late, since
+// detection reads nothing else.
+var insertCounts = func() (b [counts.Grains]*bulk) {
+	for g, table := range tables {
+		b[g] = newBulk("INSERT INTO "+table+" (start, lane, series, attempts, firsts)", 5, addCount)
 	}
-	return g
-}
-
-// floor returns the start of the row that has time t.
-func (g *grain) floor(t int64) int64 {
-	if g.span == 0 {
-		return 0
-	}
-	return floor(t, g.span)
-}
-
-// floor rounds t down to a multiple of span, also before 1970.
-func floor(t, span int64) int64 {
-	r := t % span
-	if r < 0 {
-		r += span
-	}
-	return t - r
-}
+	b[counts.Minutes] = newBulk("INSERT INTO count_minutes (start, lane, series, attempts, firsts, late)", 6, addCount+", late = late + excluded.late")
+	return b
+}()
 
 // addCounts adds the counts to every grain that is to have them.
-func (l *Ledger) addCounts(w *conn, lane int64, counts []window.Count) error {
-	if len(counts) == 0 {
+func (l *Ledger) addCounts(w *conn, lane int64, added []window.Count) error {
+	if len(added) == 0 {
 		return nil
 	}
 	m, err := readMarks(w)
@@ -140,12 +115,13 @@ func (l *Ledger) addCounts(w *conn, lane int64, counts []window.Count) error {
 		return err
 	}
 	rows := l.rows[:0]
-	for i := range counts {
-		id, err := l.series.id(w, counts[i].Series)
+	for i := range added {
+		c := &added[i]
+		id, err := l.series.id(w, c.Series)
 		if err != nil {
 			return err
 		}
-		rows = append(rows, countRow{minutes.floor(counts[i].Start), id, counts[i].Attempts, counts[i].Firsts, counts[i].Late})
+		rows = append(rows, countRow{counts.Minutes.Floor(c.Start), id, c.Attempts, c.Firsts, c.Late})
 	}
 	// In the order of the tables, so that neighbours meet the same page.
 	slices.SortFunc(rows, func(a, b countRow) int {
@@ -156,21 +132,16 @@ func (l *Ledger) addCounts(w *conn, lane int64, counts []window.Count) error {
 		n, _ := slices.BinarySearchFunc(rows, t, func(r countRow, t int64) int { return cmp.Compare(r.start, t) })
 		return n
 	}
-	for _, part := range []struct {
-		*grain
-		from, to int
-	}{
-		{minutes, before(m.minutesFrom), len(rows)},
-		{hours, before(m.hoursFrom), before(m.minutesSummed)},
-		{days, before(m.daysFrom), before(m.hoursSummed)},
-		{totals, 0, before(m.daysFrom)},
-	} {
-		take := rows[part.from:max(part.from, part.to)]
-		if err := w.insert(part.add, len(take), func(i int, row []driver.NamedValue) {
+	for g, insert := range insertCounts {
+		g := counts.Grain(g)
+		from, to := m.Bounds(g)
+		first := before(from)
+		take := rows[first:max(first, before(to))]
+		if err := w.insert(insert, len(take), func(i int, row []driver.NamedValue) {
 			r := &take[i]
-			row[0].Value, row[1].Value, row[2].Value = part.floor(r.start), lane, r.series
+			row[0].Value, row[1].Value, row[2].Value = g.Floor(r.start), lane, r.series
 			row[3].Value, row[4].Value = r.attempts, r.firsts
-			if len(row) > 5 {
+			if g == counts.Minutes {
 				row[5].Value = r.late
 			}
 		}); err != nil {
@@ -259,7 +230,7 @@ func (l *Ledger) addDomains(w *conn, domains []window.DomainCount) error {
 	})
 	return w.insert(insertDomains, len(order), func(i int, row []driver.NamedValue) {
 		d := &domains[order[i]]
-		row[0].Value, row[1].Value = hours.floor(d.Start), d.Domain
+		row[0].Value, row[1].Value = counts.Hours.Floor(d.Start), d.Domain
 		row[2].Value, row[3].Value = l.kinds[kind{d.Outcome, d.Category}], d.Attempts
 	})
 }
@@ -287,7 +258,7 @@ func eachDelayColumn(f func(column string) string) string {
 func addDelays(w *conn, delays []window.DelayCount) error {
 	return w.insert(insertDelays, len(delays), func(i int, row []driver.NamedValue) {
 		d := &delays[i]
-		row[0].Value, row[1].Value, row[2].Value = hours.floor(d.Start), d.Provider, d.Outcome.String()
+		row[0].Value, row[1].Value, row[2].Value = counts.Hours.Floor(d.Start), d.Provider, d.Outcome.String()
 		for b, n := range d.Buckets {
 			row[3+b].Value = n
 		}

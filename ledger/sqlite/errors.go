@@ -9,6 +9,7 @@ import (
 	codes "modernc.org/sqlite/lib"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/internal/counts"
 )
 
 // fault says what went wrong where and what to do about it. Damage wraps
@@ -17,6 +18,9 @@ import (
 func fault(path, doing string, err error) error {
 	if err == nil || errors.Is(err, ledger.ErrCorrupt) {
 		return err
+	}
+	if errors.Is(err, counts.ErrMissing) {
+		return damaged(path, fmt.Errorf("%s: %w", doing, err))
 	}
 	var e *engine.Error
 	if !errors.As(err, &e) {

@@ -6,42 +6,21 @@ import (
 	"time"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/internal/counts"
 )
 
-// marks says how far each grain reaches; the table marks explains them. They
-// never go back, and
-//
-//	daysFrom <= hoursFrom <= hoursSummed <= minutesSummed, hoursFrom <= minutesFrom <= minutesSummed.
-type marks struct {
-	minutesFrom, minutesSummed int64
-	hoursFrom, hoursSummed     int64
-	daysFrom                   int64
-}
-
-// readMarks reads them in the transaction that depends on them.
-func readMarks(c *conn) (m marks, err error) {
+// readMarks reads the marks in the transaction that depends on them.
+func readMarks(c *conn) (m counts.Marks, err error) {
 	n := 0
 	err = c.query(context.Background(), "SELECT name, at FROM marks", func(row []value) error {
+		name, _ := row[0].(string)
 		at, _ := row[1].(int64)
+		m.Set(name, at)
 		n++
-		switch row[0] {
-		case "minutes_from":
-			m.minutesFrom = at
-		case "minutes_summed":
-			m.minutesSummed = at
-		case "hours_from":
-			m.hoursFrom = at
-		case "hours_summed":
-			m.hoursSummed = at
-		case "days_from":
-			m.daysFrom = at
-		default:
-			n--
-		}
 		return nil
 	})
-	if err == nil && n != 5 {
-		err = fmt.Errorf("%w: marks are missing", ledger.ErrCorrupt)
+	if err == nil && n != len(counts.Names) {
+		err = fmt.Errorf("%w: marks", counts.ErrMissing)
 	}
 	return m, err
 }
@@ -61,25 +40,22 @@ const defaultChunk = 20_000
 // be repeated at any time. A grain is kept at least as long as the finer one;
 // what has been rolled up stays so, whatever the next call asks for.
 func (l *Ledger) Rollup(ctx context.Context, r ledger.Retention, now time.Time) error {
-	r.Hours = max(r.Hours, r.Minutes)
-	r.Days = max(r.Days, r.Hours)
-	ago := func(d time.Duration, span int64) int64 { return floor(now.Add(-max(d, 0)).Unix(), span) }
-	hour, day := ago(0, 3600), ago(0, 86400)
+	at := counts.At(r, now)
 	chunk := l.options.chunk
 	for _, step := range []struct {
 		doing string
 		// once does one transaction's worth of it, if there is any left.
 		once func(w *conn) (more bool, err error)
 	}{
-		{"sum minutes up to hours", func(w *conn) (bool, error) { return sumMinutes.once(w, chunk, hour) }},
-		{"sum hours up to days", func(w *conn) (bool, error) { return sumHours.once(w, chunk, day) }},
+		{"sum minutes up to hours", func(w *conn) (bool, error) { return sumMinutes.once(w, chunk, at.Hour) }},
+		{"sum hours up to days", func(w *conn) (bool, error) { return sumHours.once(w, chunk, at.Day) }},
 		{"set what is kept", func(w *conn) (bool, error) {
 			m, err := readMarks(w)
 			if err == nil {
-				err = setMark(w, "minutes_from", min(ago(r.Minutes, 3600), m.minutesSummed))
+				err = setMark(w, "minutes_from", min(at.MinutesFrom, m.MinutesSummed))
 			}
 			if err == nil {
-				err = setMark(w, "hours_from", min(ago(r.Hours, 86400), m.hoursSummed))
+				err = setMark(w, "hours_from", min(at.HoursFrom, m.HoursSummed))
 			}
 			return false, err
 		}},
@@ -90,17 +66,17 @@ func (l *Ledger) Rollup(ctx context.Context, r ledger.Retention, now time.Time) 
 			if err != nil {
 				return false, err
 			}
-			return sumDays.once(w, chunk, min(ago(r.Days, 86400), m.hoursFrom))
+			return sumDays.once(w, chunk, min(at.DaysFrom, m.HoursFrom))
 		}},
-		{"sum recipient domains up", func(w *conn) (bool, error) { return moveDomains(w, chunk, ago(r.Minutes, 86400)) }},
-		{"delete old recipient domains", func(w *conn) (bool, error) { return deleteDomains(w, chunk, ago(r.Domains, 86400)) }},
+		{"sum recipient domains up", func(w *conn) (bool, error) { return moveDomains(w, chunk, at.DomainDays) }},
+		{"delete old recipient domains", func(w *conn) (bool, error) { return deleteDomains(w, chunk, at.Domains) }},
 		{"sum delays up", func(w *conn) (bool, error) {
-			return false, moveDelays(w, ago(r.Hours, 86400), ago(r.Days, 86400))
+			return false, moveDelays(w, at.DelayDays, at.DelayTotals)
 		}},
 		{"delete old templates", func(w *conn) (bool, error) {
-			return false, deleteTemplates(w, ago(r.Templates, 1), ago(24*time.Hour, 1), r.TemplatesPerCategory)
+			return false, deleteTemplates(w, at.Templates, at.NewTemplates, r.TemplatesPerCategory)
 		}},
-		{"delete old alerts", func(w *conn) (bool, error) { return false, deleteAlerts(w, r.Alerts, ago(r.Alerts, 1)) }},
+		{"delete old alerts", func(w *conn) (bool, error) { return false, deleteAlerts(w, at.Alerts) }},
 		{"give space back", giveBack},
 	} {
 		for more := true; more; {
@@ -119,36 +95,36 @@ func (l *Ledger) Rollup(ctx context.Context, r ledger.Retention, now time.Time) 
 // mark that says how far it has come.
 type sum struct {
 	mark      string
-	from      func(marks) int64 // its value
-	next, cut string            // queries: first start from the mark on, start of the row after a chunk
+	from      func(counts.Marks) int64 // its value
+	next, cut string                   // queries: first start from the mark on, start of the row after a chunk
 	add       string
 	remove    string // deletes the rows added, if they are not to stay
 	span      int64  // of a row of the finer table
 }
 
-func newSum(finer, coarser *grain, mark string, from func(marks) int64) *sum {
+func newSum(finer, coarser counts.Grain, mark string, from func(counts.Marks) int64) *sum {
 	start := "0"
-	if coarser.span > 0 {
-		start = fmt.Sprintf("start - start %% %d", coarser.span)
+	if coarser != counts.Totals {
+		start = fmt.Sprintf("start - start %% %d", coarser.Span())
 	}
 	s := &sum{
-		mark: mark, from: from, span: finer.span,
-		next: "SELECT min(start) FROM " + finer.table + " WHERE start >= ?1",
-		cut:  "SELECT start FROM " + finer.table + " WHERE start >= ?1 ORDER BY start LIMIT 1 OFFSET ?2",
-		add: "INSERT INTO " + coarser.table + " (start, lane, series, attempts, firsts) SELECT " + start + ", lane, series, sum(attempts), sum(firsts) FROM " +
-			finer.table + " WHERE start >= ?1 AND start < ?2 GROUP BY 1, 2, 3 " + addCount,
+		mark: mark, from: from, span: finer.Span(),
+		next: "SELECT min(start) FROM " + tables[finer] + " WHERE start >= ?1",
+		cut:  "SELECT start FROM " + tables[finer] + " WHERE start >= ?1 ORDER BY start LIMIT 1 OFFSET ?2",
+		add: "INSERT INTO " + tables[coarser] + " (start, lane, series, attempts, firsts) SELECT " + start + ", lane, series, sum(attempts), sum(firsts) FROM " +
+			tables[finer] + " WHERE start >= ?1 AND start < ?2 GROUP BY 1, 2, 3 " + addCount,
 	}
 	// Finer rows stay until their retention is over, as that of days now is.
-	if coarser == totals {
-		s.remove = "DELETE FROM " + finer.table + " WHERE start >= ?1 AND start < ?2"
+	if coarser == counts.Totals {
+		s.remove = "DELETE FROM " + tables[finer] + " WHERE start >= ?1 AND start < ?2"
 	}
 	return s
 }
 
 var (
-	sumMinutes = newSum(minutes, hours, "minutes_summed", func(m marks) int64 { return m.minutesSummed })
-	sumHours   = newSum(hours, days, "hours_summed", func(m marks) int64 { return m.hoursSummed })
-	sumDays    = newSum(days, totals, "days_from", func(m marks) int64 { return m.daysFrom })
+	sumMinutes = newSum(counts.Minutes, counts.Hours, "minutes_summed", func(m counts.Marks) int64 { return m.MinutesSummed })
+	sumHours   = newSum(counts.Hours, counts.Days, "hours_summed", func(m counts.Marks) int64 { return m.HoursSummed })
+	sumDays    = newSum(counts.Days, counts.Totals, "days_from", func(m counts.Marks) int64 { return m.DaysFrom })
 )
 
 // once sums about chunk rows up, none of them from time end on. The rows

@@ -14,6 +14,7 @@ import (
 	engine "modernc.org/sqlite"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/internal/counts"
 	"github.com/bouncemeter/bouncemeter/pipeline/window"
 )
 
@@ -72,7 +73,7 @@ type Ledger struct {
 
 	// idle holds the readers that nobody uses; a nil one is not open yet.
 	idle    chan *conn
-	catalog catalog
+	catalog counts.Catalog
 
 	leases  chan struct{} // has one while somebody holds the lease
 	ending  atomic.Pointer[context.CancelCauseFunc]

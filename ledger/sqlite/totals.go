@@ -8,14 +8,18 @@ import (
 	"slices"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/internal/counts"
 )
+
+// maxTotals is more than any ledger has.
+const maxTotals = 1 << 20
 
 // Totals yields the all-time sums, for counters that must not step back over a
 // restart.
 func (l *Ledger) Totals(ctx context.Context, yield func(ledger.Total) error) error {
 	rows, err := l.Query(ctx, ledger.Query{
 		By:    []ledger.Dimension{ledger.ByOutcome, ledger.ByCategory, ledger.ByProvider, ledger.BySenderDomain},
-		Limit: maxGroups,
+		Limit: maxTotals,
 	})
 	if err != nil {
 		return err
@@ -58,7 +62,7 @@ func (l *Ledger) DelayTotals(ctx context.Context) ([]ledger.DelayTotal, error) {
 // domain is first, and within a domain what happened most.
 func (l *Ledger) DomainCounts(ctx context.Context, since, until int64, limit int) ([]ledger.DomainTotal, error) {
 	if until == 0 {
-		until = forever
+		until = counts.Forever
 	}
 	var all []ledger.DomainTotal
 	err := l.read(ctx, "count recipient domains", func(c *conn) error {
@@ -122,7 +126,7 @@ var errEnough = errors.New("enough rows")
 // first; those of the same time in order of name. A dimension of lanes gives
 // an error: Lanes has those.
 func (l *Ledger) Names(ctx context.Context, d ledger.Dimension, limit int) ([]string, error) {
-	col := column(d)
+	col := counts.Column(d)
 	if col < 0 {
 		return nil, fmt.Errorf("list names: dimension %d is not counted by series", d)
 	}
@@ -132,11 +136,11 @@ func (l *Ledger) Names(ctx context.Context, d ledger.Dimension, limit int) ([]st
 	}
 	var found []seen
 	err := l.read(ctx, "list names", func(c *conn) error {
-		s, err := l.catalog.load(ctx, c, l.path)
+		s, err := l.names(ctx, c)
 		if err != nil {
 			return err
 		}
-		known := make([]bool, len(s.names[col]))
+		known := make([]bool, len(s.Names(col)))
 		left := len(known)
 		for _, part := range recentTexts {
 			from := int64(0)
@@ -151,16 +155,16 @@ func (l *Ledger) Names(ctx context.Context, d ledger.Dimension, limit int) ([]st
 				if left == 0 || len(found) >= limit && start < found[len(found)-1].last {
 					return errEnough
 				}
-				if id <= 0 || id >= s.len() {
-					return damaged(l.path, fmt.Errorf("there is no series %d", id))
+				if err := s.Has(id); err != nil {
+					return err
 				}
-				if known[s.columns[col][id]] {
+				n := s.Number(col, id)
+				if known[n] {
 					return nil
 				}
-				n := s.columns[col][id]
 				known[n] = true
 				left--
-				found = append(found, seen{s.names[col][n], start})
+				found = append(found, seen{s.Names(col)[n], start})
 				return nil
 			}, from)
 			if errors.Is(err, errEnough) {
