@@ -75,7 +75,7 @@ var registeredCodes = []struct {
 	{6, 10, event.ProtocolError},
 
 	{7, 0, event.Unclassified}, // other or undefined security status
-	{7, 1, event.Policy},       // delivery not authorized, message refused
+	{7, 1, event.Policy},       // delivery not authorized, message refused; nothing for class 4
 	{7, 2, event.RecipientRestricted},
 	{7, 3, event.TLSFailed}, // security conversion required but not possible
 	{7, 4, event.AuthRequired},
@@ -118,6 +118,8 @@ func TestRegisteredCodes(t *testing.T) {
 				want = event.SystemError // a temporary fault of the mail system
 			case class == 4 && c.subject == 4 && c.detail == 4:
 				want = event.DNSFailed // no route for now
+			case class == 4 && c.subject == 7 && c.detail == 1:
+				want = event.Unclassified // any deferral: greylisting, pace, filters
 			}
 			reply := fmt.Sprintf("%d %d.%d.%d", basic, class, c.subject, c.detail)
 			e := event.Event{Reply: event.Reply{Text: []byte(reply)}}

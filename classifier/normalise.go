@@ -125,7 +125,9 @@ func (t *text) normalise(raw []byte, keep *lexicon) {
 
 		// A run of letters followed by a separator is a word: most are.
 		start := i
-		if c < 0x80 && k == letter {
+		if i > 0 && raw[i-1] == '=' && quoted(raw, i-1) >= 0 {
+			start = i - 1 // the word begins in quoted-printable
+		} else if c < 0x80 && k == letter {
 			for i++; i < len(raw) && raw[i] < 0x80 && class[raw[i]] == letter; i++ {
 			}
 			if i == len(raw) || class[raw[i]] == 0 || class[raw[i]] == sentence ||

@@ -41,6 +41,7 @@ func TestNormalise(t *testing.T) {
 		{"Latin-1", "Bo\xeete pleine", "boite pleine"},
 		{"UTF-8 read as Latin-1", "BoÃ®te dÃ©jÃ\u00a0 pleine", "boite deja pleine"},
 		{"quoted-printable", "Bo=C3=AEte pleine, bo=EEte", "boite pleine boite"},
+		{"a word that begins in quoted-printable", "=D1=8F=D1=89=D0=B8=D0=BA =C3=A9tat x=3D1", "ящик etat x N"},
 		{"question marks inside of words", "Bo?te d?sactiv?e ok?", "bo?te d?sactiv?e ok"},
 		{"Cyrillic", "Ящик ПЕРЕПОЛНЕН", "ящик переполнен"},
 		{"Greek", "Ο χρήστης", "ο χρηστησ"},
