@@ -47,6 +47,7 @@ var dialects = []struct {
 	make func(location *time.Location, details bool) Parser
 }{
 	{"postfix", func(l *time.Location, details bool) Parser { return newPostfix(l, details) }},
+	{"exim", func(l *time.Location, details bool) Parser { return newExim(l, details) }},
 }
 
 // Names lists the dialects that New knows.

@@ -99,7 +99,7 @@ func transcript(t *testing.T, name, in string) string {
 
 var kindNames = map[event.Kind]string{
 	event.Attempt: "attempt", event.Expiry: "expiry", event.Arrival: "arrival",
-	event.Removal: "removal", event.Probe: "probe", event.Rejection: "rejection",
+	event.Removal: "removal", event.Probe: "probe", event.Rejection: "rejection", event.Notice: "notice",
 }
 
 // describe writes an event on one line.
