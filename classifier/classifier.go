@@ -93,7 +93,8 @@ func newSession(t *tables, sets int) *Session {
 	return &Session{t: t, judge: newJudge(t), seed: maphash.MakeSeed(), cache: make([]cacheSet, sets), relay: make([]relayEntry, relayCache)}
 }
 
-// Classify sets e.Provider, and e.Verdict unless the event is a delivery. It
+// Classify sets e.Provider, and e.Verdict unless the event is a delivery or a
+// notice that quotes no reply. It
 // reads the event only and keeps nothing of it.
 //
 // The provider of an event with a relay is known by the relay's name alone, so
@@ -109,8 +110,8 @@ func (s *Session) Classify(e *event.Event) {
 	s.prepare(e, &q)
 	r, template := s.lookup(&q)
 	e.Provider = s.t.providers.names[r.provider]
-	if e.Outcome == event.Delivered {
-		return
+	if e.Outcome == event.Delivered || e.Kind == event.Notice && len(e.Reply.Text) == 0 && e.Reply.Status.IsZero() {
+		return // no failure, or a complaint without words
 	}
 	s.t.fill(&e.Verdict, r, template)
 }

@@ -191,7 +191,7 @@ func (j *judge) verdict(q *query) result {
 	switch q.outcome {
 	case event.Deferred, event.Held:
 		res.persistence = event.Transient
-	case event.Bounced, event.Expired, event.Suppressed:
+	case event.Bounced, event.Expired, event.Suppressed, event.OutOfBand:
 		res.persistence = event.Permanent
 	}
 	if res.persistence == event.PersistenceUnknown {

@@ -27,6 +27,29 @@ const (
 	Notice
 )
 
+var kindNames = [...]string{
+	Attempt: "attempt", Expiry: "expiry", Arrival: "arrival", Removal: "removal",
+	Probe: "probe", Rejection: "rejection", Notice: "notice",
+}
+
+// String returns the kind's stable name, or "" for none.
+func (k Kind) String() string {
+	if int(k) < len(kindNames) {
+		return kindNames[k]
+	}
+	return ""
+}
+
+// KindByName returns the kind with this stable name.
+func KindByName(name string) (Kind, bool) {
+	for k := Attempt; k <= Notice; k++ {
+		if kindNames[k] == name {
+			return k, true
+		}
+	}
+	return 0, false
+}
+
 // Outcome is what became of an attempt or of a recipient.
 type Outcome uint8
 
@@ -134,6 +157,10 @@ type Event struct {
 	// FirstOutcome is true if this is the first attempt for this recipient of
 	// this message. Correlation sets it; see package correlate.
 	FirstOutcome bool
+	// Classified marks an event that is complete as it is, such as a record that
+	// another bouncemeter has classified and joined: Provider, Verdict, sender and
+	// FirstOutcome are taken as they are.
+	Classified bool
 
 	Reply    Reply
 	Provider string // set by classification: who answered, such as "gmail"

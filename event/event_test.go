@@ -117,3 +117,34 @@ func FuzzPrivacy(f *testing.F) {
 		}
 	})
 }
+
+func TestKinds(t *testing.T) {
+	for k := Attempt; k <= Notice; k++ {
+		if back, ok := KindByName(k.String()); !ok || back != k || k.String() == "" {
+			t.Errorf("kind %d has the name %q, which leads to %d", k, k, back)
+		}
+	}
+	if Kind(200).String() != "" {
+		t.Error("a kind that is none has a name")
+	}
+}
+
+func TestAddressesOneByOne(t *testing.T) {
+	domain, hash := Privacy{}, Privacy{Addresses: HashLocal, Key: []byte("0123456789abcdef")}
+	for in, want := range map[string]string{
+		"": "", "ann@example.com": "*@example.com", "root": "*", `"a b"@example.com`: "*@example.com",
+		"a@b@example.com": "*@example.com", "ann@b%40example.com": "*@b%40example.com", "@example.com": "*@example.com", "|/bin/program -x": "*",
+	} {
+		if got := string(domain.AppendAddress(nil, []byte(in))); got != want {
+			t.Errorf("%q becomes %q, want %q", in, got, want)
+		}
+	}
+	// The same person has the same hash in a field and in a text.
+	if a, b := hash.AppendAddress(nil, []byte("ann@example.com")), hash.Append(nil, []byte("ann@example.com")); !bytes.Equal(a, b) {
+		t.Errorf("%s in a field, %s in a text", a, b)
+	}
+	keep := Privacy{Addresses: KeepAddresses}
+	if got := string(keep.AppendAddress([]byte("<"), []byte("ann@example.com"))); got != "<ann@example.com" {
+		t.Errorf("kept as %q", got)
+	}
+}

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -53,6 +54,19 @@ func (p Privacy) Append(dst, text []byte) []byte {
 		done, i = end, end-1
 	}
 	return append(dst, text[done:]...)
+}
+
+// AppendAddress appends one address to dst with its local part, all before the
+// last @, replaced. An address without an @ is a local part.
+func (p Privacy) AppendAddress(dst, address []byte) []byte {
+	if p.Addresses == KeepAddresses || len(address) == 0 {
+		return append(dst, address...)
+	}
+	at := bytes.LastIndexByte(address, '@')
+	if at < 0 {
+		at = len(address)
+	}
+	return append(p.local(dst, address[:at]), address[at:]...)
 }
 
 func (p Privacy) local(dst, local []byte) []byte {

@@ -47,6 +47,16 @@ var originNames = [...]string{"", "remote", "local"}
 // String returns the origin's stable name, or "" if it is unknown.
 func (o Origin) String() string { return originNames[o] }
 
+// OriginByName returns the origin with this stable name.
+func OriginByName(name string) (Origin, bool) {
+	for i, n := range originNames {
+		if n == name {
+			return Origin(i), true
+		}
+	}
+	return 0, false
+}
+
 // Enhanced is an enhanced mail system status code (RFC 3463), such as 5.1.1.
 // The zero value means that there is none.
 type Enhanced struct {

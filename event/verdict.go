@@ -14,6 +14,16 @@ var persistenceNames = [...]string{"", "transient", "permanent"}
 // String returns the persistence's stable name, or "" if it is unknown.
 func (p Persistence) String() string { return persistenceNames[p] }
 
+// PersistenceByName returns the persistence with this stable name.
+func PersistenceByName(name string) (Persistence, bool) {
+	for p := Transient; p <= Permanent; p++ {
+		if persistenceNames[p] == name {
+			return p, true
+		}
+	}
+	return PersistenceUnknown, false
+}
+
 // Verdict says why an attempt failed.
 type Verdict struct {
 	Category Category

@@ -23,6 +23,7 @@ type commands struct {
 	Run        runCommand        `cmd:"" help:"Run the daemon: read the sources, count, serve metrics and the page."`
 	Demo       demoCommand       `cmd:"" help:"Show it all at work on a simulated mail server. Needs nothing, leaves nothing."`
 	Report     reportCommand     `cmd:"" help:"Tell why mail failed, from existing logs or from a daemon's ledger."`
+	Ingest     ingestCommand     `cmd:"" help:"Read bounce mails and abuse reports: one classified record per recipient."`
 	Classify   classifyCommand   `cmd:"" help:"Say why for each reply given, or for each line of standard input."`
 	Explain    explainCommand    `cmd:"" help:"Say how a verdict came about: the rule that won, its evidence, the runners-up."`
 	Rules      rulesCommand      `cmd:"" help:"Check, test, import and export the classification rules."`

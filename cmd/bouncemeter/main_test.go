@@ -265,3 +265,77 @@ func TestRulesImport(t *testing.T) {
 		t.Errorf("exit code %d\n%s%s", code, out, stderr)
 	}
 }
+
+// Each bounce mail gives one classified record per recipient, from a Maildir, an
+// mbox or standard input alike; what is no report gives none and is said.
+func TestIngest(t *testing.T) {
+	bounce := func(to, reply string) string {
+		return "From: MAILER-DAEMON@messagelabs.com\nTo: anna@shop.example\nSubject: Mail Delivery Failure\nDate: Mon, 02 Nov 2026 09:15:00 +0000\n\n" +
+			"This is the mail delivery agent at messagelabs.com.\n\nI was unable to deliver your message to the following addresses:\n\n" + to + "\n\nReason: " + reply + "\n"
+	}
+	replies := map[string]string{
+		"552 5.3.4 Message size exceeds fixed maximum message size": "message_too_large",
+		"552 Mailbox is full":       "mailbox_full",
+		"550 User unknown":          "user_unknown",
+		"550 5.7.1 Unable to Relay": "relay_denied",
+		"550 5.7.1 Message rejected as spam by Content Filtering.":           "spam_content",
+		"550 5.7.1 SPF unauthorized mail is prohibited.":                     "spf_failed",
+		"554 5.4.7 [internal] exceeded max time without delivery":            "expired",
+		"552 MS-Office file containing VBA macros found inside of the email": "malware",
+	}
+	maildir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(maildir, "new"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var mbox string
+	want := make(map[string]string)
+	for reply, category := range replies {
+		to := category + "@customer.example"
+		want[to] = category
+		mbox += "From MAILER-DAEMON Mon Nov  2 09:15:00 2026\n" + bounce(to, reply) + "\n"
+		if err := os.WriteFile(filepath.Join(maildir, "new", category), []byte(bounce(to, reply)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, path := range map[string]string{"Maildir": maildir, "mbox": write(t, "mbox", mbox), "standard input": "-"} {
+		code, out, stderr := call(t, mbox, "ingest", "-o", "json", path)
+		if code != 0 || stderr != "" {
+			t.Fatalf("%s: exit code %d, %s", name, code, stderr)
+		}
+		got := make(map[string]string)
+		ids := make(map[string]bool)
+		for line := range strings.Lines(out) {
+			var r struct {
+				ID, Recipient, Outcome, Category, Sender string
+				V                                        int
+			}
+			if err := json.Unmarshal([]byte(line), &r); err != nil {
+				t.Fatalf("%s: %v in %s", name, err, line)
+			}
+			if r.V != 1 || r.ID == "" || ids[r.ID] || r.Outcome != "oob_bounce" || r.Sender != "anna@shop.example" {
+				t.Errorf("%s: %s", name, line)
+			}
+			ids[r.ID], got[r.Recipient] = true, r.Category
+		}
+		for to, category := range want {
+			if got[to] != category {
+				t.Errorf("%s: %s has category %q", name, to, got[to])
+			}
+		}
+		if len(got) != len(want) {
+			t.Errorf("%s: %d records, want %d", name, len(got), len(want))
+		}
+	}
+
+	code, out, stderr := call(t, "Subject: hello\n\nJust writing.\n", "ingest", "-")
+	if code != 0 || out != "" || !strings.Contains(stderr, "1 tell of no delivery") {
+		t.Errorf("a letter: exit code %d, %q, %q", code, out, stderr)
+	}
+	if code, out, _ = call(t, bounce("bert@customer.example", "550 \x1b[31mUser unknown"), "ingest", "-"); code != 0 ||
+		!strings.Contains(out, "bert@customer.example · oob_bounce · user_unknown") || strings.Contains(out, "\x1b") {
+		t.Errorf("for people: exit code %d, %q", code, out)
+	}
+	if code, _, stderr = call(t, "", "ingest", "/nowhere/at/all"); code != 1 || !strings.Contains(stderr, "/nowhere/at/all") {
+		t.Errorf("a missing path: exit code %d, %s", code, stderr)
+	}
+}

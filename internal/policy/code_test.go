@@ -49,8 +49,8 @@ var layers = []layer{
 	{folder: "internal/simulate/cmd/*", ours: []string{"internal/simulate"}},
 	{folder: "internal/kafkaclient"},
 	{folder: "internal/policy"},
-	{folder: "internal/app", ours: []string{"*", "*/*"}},
-	{folder: "cmd/*", ours: []string{"*", "*/*"}},
+	{folder: "internal/app", ours: []string{"*", "*/*", "sources/dialect/message"}},
+	{folder: "cmd/*", ours: []string{"*", "*/*", "sources/dialect/message"}},
 	{folder: "test/*", ours: []string{}},
 }
 

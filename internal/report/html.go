@@ -210,7 +210,7 @@ func (p *pageData) explain(r *Report, trend *course, c *Category, color string, 
 		Meaning: c.Meaning, Owner: c.Owner, Advice: c.Advice, Causes: c.causes(),
 	}
 	for i := range c.Samples {
-		e.Samples = append(e.Samples, pageSample{clean(c.Samples[i].Text), c.Samples[i].source()})
+		e.Samples = append(e.Samples, pageSample{Clean(c.Samples[i].Text), c.Samples[i].source()})
 	}
 	if peak := r.Trend.peak(c.Category); peak != nil && len(trend.slots) > 1 {
 		e.Peak = r.Trend.peakText(c.Category, peak)
@@ -234,7 +234,7 @@ func (p *pageData) names(title, kind string, names []Name, show func(string) str
 		l.Expired = l.Expired || n.Expired > 0
 		l.Rows = append(l.Rows, nameRow{
 			Name: show(n.Name), Attempts: count(n.Attempts), Failed: count(n.Failures()),
-			Ratio: percent(n.Failures(), n.Attempts), Expired: count(n.Expired), Reason: clean(n.TopCategory),
+			Ratio: percent(n.Failures(), n.Attempts), Expired: count(n.Expired), Reason: Clean(n.TopCategory),
 			Bar: barLength(n.Failures(), n.Attempts),
 		})
 	}

@@ -402,7 +402,7 @@ func (p *painter) explain(r *Report) {
 		p.wrapped("  ", "what    ", c.Meaning, plain)
 		if len(c.Samples) > 0 {
 			s := &c.Samples[0]
-			p.wrapped("  ", "reply   ", "“"+clean(s.Text)+"”", cyan)
+			p.wrapped("  ", "reply   ", "“"+Clean(s.Text)+"”", cyan)
 			p.wrapped("  ", "        ", s.source(), faint)
 		}
 		if causes := c.causes(); causes != "" {

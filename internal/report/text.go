@@ -16,12 +16,12 @@ import (
 	"github.com/bouncemeter/bouncemeter/pipeline/window"
 )
 
-// clean makes a text that came from a remote server harmless to show: what is
+// Clean makes a text that came from a remote server harmless to show: what is
 // not a visible character (control, escape and bidirectional ones, invalid
 // UTF-8) is shown as an escape such as \x1b or \u202e, variation selectors,
 // which change the width of others, are left out, and white space becomes one
 // space. The result is one line.
-func clean(s string) string {
+func Clean(s string) string {
 	var b strings.Builder
 	space := false
 	for i, r := range s {
@@ -55,11 +55,11 @@ func senderName(domain string) string {
 	if domain == window.NullSender {
 		return "<>"
 	}
-	return clean(domain)
+	return Clean(domain)
 }
 
 // otherName shows a provider, recipient domain or category.
-func otherName(name string) string { return clean(cmp.Or(name, window.Unknown)) }
+func otherName(name string) string { return Clean(cmp.Or(name, window.Unknown)) }
 
 // count writes a number with thousands separators.
 func count(n int64) string { return humanize.Comma(n) }
@@ -251,7 +251,7 @@ func (r *Report) summary(c *Category) string {
 func (s *Sample) source() string {
 	t := otherName(s.Provider) + ", " + counted(s.Attempts, "time") + ", last at " + moment(s.Last)
 	if s.Rule != "" {
-		t += ", rule " + clean(s.Rule)
+		t += ", rule " + Clean(s.Rule)
 	}
 	return t
 }

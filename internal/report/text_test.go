@@ -24,8 +24,8 @@ func TestClean(t *testing.T) {
 		"flag\ufe0f \U000e0041":        `flag \ue0041`,
 		"Postfach voll, 邮箱已满, صندوق":   "Postfach voll, 邮箱已满, صندوق",
 	} {
-		if got := clean(in); got != want {
-			t.Errorf("clean(%q) = %q, want %q", in, got, want)
+		if got := Clean(in); got != want {
+			t.Errorf("Clean(%q) = %q, want %q", in, got, want)
 		}
 	}
 }
@@ -34,7 +34,7 @@ func FuzzClean(f *testing.F) {
 	f.Add("550 \x1b[2J \u202e \xff", 20)
 	f.Add("邮箱已满 e\u0301 \u200b", 1)
 	f.Fuzz(func(t *testing.T, s string, width int) {
-		got := clean(s)
+		got := Clean(s)
 		if !utf8.ValidString(got) {
 			t.Fatalf("%q is not UTF-8", got)
 		}
@@ -43,7 +43,7 @@ func FuzzClean(f *testing.F) {
 				t.Fatalf("%q has %U", got, r)
 			}
 		}
-		if again := clean(got); again != got {
+		if again := Clean(got); again != got {
 			t.Fatalf("cleaned again %q becomes %q", got, again)
 		}
 		width = 2 + width&63 // the widest character takes two columns

@@ -30,7 +30,7 @@ func (m *message) feedback() []event.Event {
 	}
 	for _, name := range []string{"Original-Rcpt-To", "Removal-Recipient"} {
 		if s, ok := f.find(name); ok && e.Recipient == nil {
-			e.Recipient = []byte(strings.Trim(strings.TrimSpace(s), "<>"))
+			e.Recipient = bareAddress(s)
 		}
 	}
 	if len(e.Recipient) == 0 && m.original != nil {
@@ -59,11 +59,9 @@ func (m *message) feedback() []event.Event {
 			break
 		}
 	}
-	// What is complained about, in the field's own words.
 	e.Reply.Origin = event.OriginRemote
-	e.Reply.Text = []byte(kind)
 	if kind == "auth-failure" {
-		e.Reply.Text = []byte(strings.ToLower(f.get("Auth-Failure")) + " failed: " + f.get("Authentication-Results"))
+		e.Reply.Text = []byte(strings.TrimSpace(strings.ToLower(f.get("Auth-Failure")) + " failed: " + f.get("Authentication-Results")))
 	}
 	return []event.Event{e}
 }
