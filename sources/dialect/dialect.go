@@ -49,6 +49,7 @@ var dialects = []struct {
 	{"postfix", func(l *time.Location, details bool) Parser { return newPostfix(l, details) }},
 	{"exim", func(l *time.Location, details bool) Parser { return newExim(l, details) }},
 	{"sendmail", func(l *time.Location, details bool) Parser { return newSendmail(l, details) }},
+	{"opensmtpd", func(l *time.Location, _ bool) Parser { return newOpensmtpd(l) }},
 }
 
 // Names lists the dialects that New knows.
