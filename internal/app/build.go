@@ -9,6 +9,9 @@ import (
 	"github.com/bouncemeter/bouncemeter/internal/config"
 	"github.com/bouncemeter/bouncemeter/pipeline"
 	"github.com/bouncemeter/bouncemeter/sources/dialect"
+	"github.com/bouncemeter/bouncemeter/sources/dialect/message"
+	"github.com/bouncemeter/bouncemeter/sources/kafka"
+	"github.com/bouncemeter/bouncemeter/sources/mailbox"
 	"github.com/bouncemeter/bouncemeter/sources/tail"
 )
 
@@ -20,46 +23,69 @@ func inputs(c *config.Config, log *slog.Logger) ([]pipeline.Input, error) {
 		if err != nil {
 			return nil, fmt.Errorf("source %s: timezone: %w", s.Name, err)
 		}
-		if _, err := dialect.New(s.Dialect, location); err != nil {
+		in := pipeline.Input{Name: s.Name}
+		if in.NewParser, err = parsers(&s, location); err != nil {
 			return nil, fmt.Errorf("source %s: %w", s.Name, err)
 		}
-		in := pipeline.Input{Name: s.Name, NewParser: func() dialect.Parser {
-			p, err := dialect.New(s.Dialect, location)
-			if err != nil {
-				panic(err) // it could be made a moment ago
-			}
-			return p
-		}}
+		log := log.With("source", s.Name)
 		switch s.Kind {
 		case "tail":
-			t, err := tail.New(tail.Config{
-				Paths: s.Paths, Start: s.Start, MaxLineBytes: int(s.MaxLineBytes), Poll: s.Poll,
-				Log: log.With("source", s.Name),
+			var t *tail.Source
+			t, err = tail.New(tail.Config{Paths: s.Paths, Start: s.Start, MaxLineBytes: int(s.MaxLineBytes), Poll: s.Poll, Log: log})
+			in.Source = lanes[*tail.Lane]{t}
+		case "kafka":
+			var k *kafka.Source
+			k, err = kafka.New(kafka.Config{
+				Config: s.Cluster(), Topics: s.Topics, Pattern: s.Pattern, Group: s.Group,
+				Start: s.Start, OutOfRange: s.OutOfRange, MaxRecordBytes: int(s.MaxLineBytes), Log: log,
 			})
-			if err != nil {
-				return nil, fmt.Errorf("source %s: %w", s.Name, err)
-			}
-			in.Source = tailSource{t}
+			in.Source = lanes[*kafka.Lane]{k}
+		case "maildir":
+			var m *mailbox.Source
+			m, err = mailbox.New(mailbox.Config{Paths: s.Paths, MaxMessageBytes: max(int(s.MaxLineBytes), 1<<20), Poll: s.Poll, Log: log})
+			in.Source = lanes[*mailbox.Lane]{m}
 		case "stdin":
-			f, err := tail.OpenFiles([]string{"-"}, tail.FilesOptions{MaxLineBytes: int(s.MaxLineBytes)})
-			if err != nil {
-				return nil, fmt.Errorf("source %s: %w", s.Name, err)
-			}
+			var f *tail.Files
+			f, err = tail.OpenFiles([]string{"-"}, tail.FilesOptions{MaxLineBytes: int(s.MaxLineBytes)})
 			in.Source = oneLane{f}
 		default:
-			return nil, fmt.Errorf("source %s: unknown kind %q (have tail, stdin)", s.Name, s.Kind)
+			err = fmt.Errorf("unknown kind %q (have tail, stdin, kafka, maildir)", s.Kind)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("source %s: %w", s.Name, err)
 		}
 		all = append(all, in)
 	}
 	return all, nil
 }
 
-// tailSource makes a tail.Source, which cannot know package pipeline, a
-// pipeline.Source.
-type tailSource struct{ *tail.Source }
+// parsers returns what makes the parsers of a source, one for each lane.
+func parsers(s *config.Source, location *time.Location) (func() dialect.Parser, error) {
+	if s.Kind == "maildir" || s.Dialect == config.Messages {
+		return func() dialect.Parser { return &message.Parser{} }, nil
+	}
+	if _, err := dialect.New(s.Dialect, location); err != nil {
+		return nil, err
+	}
+	return func() dialect.Parser {
+		p, err := dialect.New(s.Dialect, location)
+		if err != nil {
+			panic(err) // it could be made a moment ago
+		}
+		return p
+	}, nil
+}
 
-func (s tailSource) Run(ctx context.Context, work func(context.Context, pipeline.Lane) error) error {
-	return s.Source.Run(ctx, func(ctx context.Context, l *tail.Lane) error { return work(ctx, l) })
+// lanes makes a source that hands out lanes of its own type, as it cannot know
+// package pipeline, a pipeline.Source.
+type lanes[L pipeline.Lane] struct {
+	source interface {
+		Run(ctx context.Context, work func(context.Context, L) error) error
+	}
+}
+
+func (s lanes[L]) Run(ctx context.Context, work func(context.Context, pipeline.Lane) error) error {
+	return s.source.Run(ctx, func(ctx context.Context, l L) error { return work(ctx, l) })
 }
 
 // oneLane is a source of a single lane, such as standard input.

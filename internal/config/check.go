@@ -13,8 +13,6 @@ import (
 	"time"
 
 	_ "time/tzdata" // time zones have names on machines without a zone database, too
-
-	"github.com/bouncemeter/bouncemeter/sources/dialect"
 )
 
 // Bounds of what package tail takes.
@@ -88,7 +86,7 @@ func (l *loader) checkSources(sources []Source) {
 		default:
 			names[s.Name] = i
 		}
-		if known := dialect.Names(); !slices.Contains(known, s.Dialect) {
+		if known := Dialects(); !slices.Contains(known, s.Dialect) {
 			l.fault(path+".dialect", fmt.Sprintf("%q is not a dialect", s.Dialect), suggest(s.Dialect, known))
 		}
 		if _, err := time.LoadLocation(s.Timezone); err != nil || s.Timezone == "" {
@@ -100,9 +98,14 @@ func (l *loader) checkSources(sources []Source) {
 		if p := s.Poll; p < minPoll || p > maxPoll {
 			l.fault(path+".poll", fmt.Sprintf("%s is out of bounds", FormatDuration(p)), fmt.Sprintf("use %s to %s", FormatDuration(minPoll), FormatDuration(maxPoll)))
 		}
+		if s.Kind != "kafka" && len(s.Brokers)+len(s.Topics)+len(s.Pattern)+len(s.Group) > 0 {
+			l.fault(path+".kind", "brokers, topics, pattern and group are those of a Kafka source", "write kind: kafka, or remove them")
+		}
 		switch s.Kind {
-		case "tail":
+		case "tail", "maildir":
 			l.checkPaths(path, s, paths)
+		case "kafka":
+			l.checkKafka(path, s)
 		case "stdin":
 			if len(s.Paths) > 0 {
 				l.fault(path+".paths", "standard input has no paths", "remove them, or write kind: tail")
@@ -116,6 +119,35 @@ func (l *loader) checkSources(sources []Source) {
 				l.fault(path+".kind", "the source has no kind", "write kind: tail to follow log files")
 			}
 		}
+	}
+}
+
+func (l *loader) checkKafka(path string, s Source) {
+	if len(s.Paths) > 0 {
+		l.fault(path+".paths", "a Kafka source has no paths", "remove them, or write kind: tail")
+	}
+	if len(s.Topics) == 0 && s.Pattern == "" && !l.failed(path+".topics") {
+		l.fault(path+".topics", "there are no topics to read", "name them: topics: [delivery-status], or set a pattern")
+	}
+	// The rest is checked where it is used, files of keys and passwords included.
+	if l.failed(path+".brokers") || l.failed(path+".tls") || l.failed(path+".sasl") {
+		return
+	}
+	err := s.Cluster().Check()
+	if err == nil {
+		return
+	}
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	for _, err := range all {
+		field, message, _ := strings.Cut(err.Error(), ": ")
+		message, remedy, ok := strings.Cut(message, "; ")
+		if !ok {
+			remedy = "correct it"
+		}
+		l.fault(path+"."+field, message, remedy)
 	}
 }
 
@@ -189,6 +221,9 @@ func validName(s string) bool {
 // name.
 func (l *loader) checkHost(c *Config) {
 	for i, s := range c.Sources {
+		if s.Kind != "tail" {
+			continue
+		}
 		for j, pattern := range s.Paths {
 			l.checkLogs(fmt.Sprintf("sources[%d].paths[%d]", i, j), pattern)
 		}

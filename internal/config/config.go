@@ -48,18 +48,22 @@ type Source struct {
 	// source: its logs are read and counted again.
 	Name string `yaml:"name"`
 	// Kind of source: tail follows log files through rotation, stdin reads
-	// standard input once.
-	Kind string `yaml:"kind" enum:"tail,stdin"`
-	// Paths of the log files to follow, for kind tail. Patterns such as
-	// /var/log/mail/*.log match files that appear later, too. Rotated files
-	// need not be named: they are found beside the live one by their content.
-	// Relative paths start at the folder of the configuration file.
+	// standard input once, kafka reads topics, maildir reads bounce mails and
+	// abuse reports from Maildirs.
+	Kind string `yaml:"kind" enum:"tail,stdin,kafka,maildir"`
+	// Paths of the log files to follow, for kind tail, or of the Maildirs. Of
+	// log files patterns such as /var/log/mail/*.log match those that appear
+	// later, too. Rotated files need not be named: they are found beside the
+	// live one by their content. Relative paths start at the folder of the
+	// configuration file.
 	Paths []string `yaml:"paths" format:"path"`
-	// Dialect is the format of the records.
+	// Dialect is the format of the records. In a Maildir it is always message:
+	// whole mails, which may come from Kafka, too.
 	Dialect string `yaml:"dialect"`
-	// Start is where to begin with a log that was never read before: at the
-	// beginning of the oldest rotated file that is still there, or at the end
-	// of the live one. A log that appears later is read from its beginning.
+	// Start is where to begin with a log or partition that was never read
+	// before: at the beginning of the oldest rotated file or record that is
+	// still there, or at the end. One that appears later is read from its
+	// beginning.
 	Start string `yaml:"start" enum:"beginning,end"`
 	// Timezone of timestamps that do not tell it (RFC 3164), as an IANA name
 	// such as Europe/Berlin. Local is that of this machine.
@@ -70,6 +74,56 @@ type Source struct {
 	// Poll is how often the files are looked at, 10ms to 1m. File events make
 	// it faster where the file system has them.
 	Poll time.Duration `yaml:"poll"`
+
+	// Brokers of the Kafka cluster to start from, as host:port; one that answers
+	// is enough, and the others are found through it.
+	Brokers []string `yaml:"brokers"`
+	// Topics to read, by name. One that does not exist yet is waited for.
+	Topics []string `yaml:"topics"`
+	// Pattern also reads every topic whose name matches it, such as mail.*;
+	// topics that appear later, too.
+	Pattern string `yaml:"pattern"`
+	// Group is the consumer group that shares the partitions among several
+	// bouncemeters with one ledger. Other programs may not be members. Without
+	// it this daemon reads all partitions.
+	Group string `yaml:"group"`
+	// OutOfRange is where to go on if the next record was deleted before it was
+	// read: at the earliest or the latest there is, both counted as lost; or
+	// fail, which stops the source.
+	OutOfRange string `yaml:"out_of_range" enum:"earliest,latest,fail"`
+	// TLS encrypts the connections to the brokers.
+	TLS TLS `yaml:"tls"`
+	// SASL logs in to the brokers.
+	SASL SASL `yaml:"sasl"`
+}
+
+// TLS says how connections are encrypted: version 1.2 or later.
+type TLS struct {
+	// Enabled encrypts all connections to the cluster.
+	Enabled bool `yaml:"enabled"`
+	// CAFile has the certificates, in PEM, of the authorities that the brokers'
+	// certificates may come from. Left out, they are those of the system.
+	CAFile string `yaml:"ca_file" format:"path"`
+	// CertFile is the certificate, in PEM, that is shown to the brokers if they
+	// want one. It is read anew for each connection.
+	CertFile string `yaml:"cert_file" format:"path"`
+	// KeyFile is the key of cert_file.
+	KeyFile string `yaml:"key_file" format:"path"`
+	// ServerName is the name that the brokers' certificates must have. Left out,
+	// it is that of the broker's address.
+	ServerName string `yaml:"server_name"`
+}
+
+// SASL says how to log in.
+type SASL struct {
+	// Mechanism of the login. With plain the password can be read on the way
+	// unless tls is enabled.
+	Mechanism string `yaml:"mechanism" enum:"none,plain,scram-sha-256,scram-sha-512"`
+	// User to log in as.
+	User string `yaml:"user"`
+	// PasswordFile holds the password; white space around it is dropped. It is
+	// read anew for each connection.
+	PasswordFile string `yaml:"password_file" format:"path"`
 }
 
 // Ledger says where the durable state is.
@@ -218,5 +272,6 @@ func DefaultSource() Source {
 	return Source{
 		Dialect: "postfix", Start: "beginning", Timezone: "Local",
 		MaxLineBytes: 64 << 10, Poll: 250 * time.Millisecond,
+		OutOfRange: "earliest", SASL: SASL{Mechanism: "none"},
 	}
 }

@@ -101,6 +101,7 @@ log: {level: debug, format: json}
 		Sources: []Source{{
 			Name: "mta1", Kind: "tail", Paths: []string{"/etc/bm/logs/a.log", "/var/log/mail/*.log"},
 			Dialect: "postfix", Start: "end", Timezone: "Europe/Berlin", MaxLineBytes: 8192, Poll: 250 * time.Millisecond,
+			OutOfRange: "earliest", SASL: SASL{Mechanism: "none"},
 		}},
 		Ledger: Ledger{SQLite: "/etc/bm/state/ledger.db", Retention: Retention{
 			Minutes: 24 * time.Hour, Hours: 60 * time.Hour, Days: 100 * time.Hour,

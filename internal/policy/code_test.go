@@ -42,7 +42,7 @@ var layers = []layer{
 	// A sink takes what the pipeline hands out, in the pipeline's types.
 	{folder: "sinks/*", ours: []string{"event", "event/record", "ledger", "pipeline", "pipeline/window"}},
 	{folder: "web", ours: []string{"event", "ledger", "internal/report"}},
-	{folder: "internal/config", ours: []string{"ledger", "sources/dialect"}},
+	{folder: "internal/config", ours: []string{"internal/kafkaclient", "ledger", "sources/dialect"}},
 	{folder: "internal/config/gen", ours: []string{"internal/config", "sources/dialect"}},
 	{folder: "internal/report", ours: []string{"event", "ledger", "pipeline/window"}},
 	{folder: "internal/simulate", ours: []string{"event"}},

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/bouncemeter/bouncemeter/internal/config"
-	"github.com/bouncemeter/bouncemeter/sources/dialect"
 )
 
 func main() {
@@ -86,7 +85,7 @@ func fields(v reflect.Value, docs map[string]string) ([]setting, error) {
 			s.words = strings.Split(words, ",")
 		}
 		if s.key == "dialect" {
-			s.words = dialect.Names()
+			s.words = config.Dialects()
 		}
 		// Go's comments start with the field's Go name; readers know the key.
 		if rest, ok := strings.CutPrefix(s.doc, f.Name); ok && strings.IndexAny(rest, " :") == 0 {
