@@ -560,3 +560,60 @@ func TestTheLastCommitHoldsWhatFailedBefore(t *testing.T) {
 		t.Errorf("%d lines, (-want +got)\n%s", l.lines.Read, diff)
 	}
 }
+
+// News that repeats what the sending MTA has logged is not counted; other news
+// is, and as no attempt.
+func TestNotices(t *testing.T) {
+	a, b, c, d := names()
+	j := &joiner{
+		table:   correlate.New(correlate.Config{}),
+		counter: window.NewCounter(window.Config{Span: 60, CoarseSpan: 3600, TrendSpan: 60, SenderDomains: a, RecipientDomains: b, Hosts: c, Streams: d}),
+	}
+	var events []event.Event
+	for _, o := range event.Outcomes {
+		events = append(events, event.Event{Kind: event.Notice, Outcome: o, Delay: -1, SenderKnown: true, SenderDomain: []byte("shop.example"), Recipient: []byte("a@one.example")})
+	}
+	j.events(&event.Batch{Reference: time.Unix(1e9, 0)}, events)
+	delta := j.counter.Delta()
+	got := make(map[string]int64)
+	for _, c := range delta.Counts {
+		got[c.Series.Outcome.String()] += c.Attempts
+	}
+	want := map[string]int64{"complaint": 1, "autoreply": 1, "suppressed": 1, "held": 1, "rejected_inbound": 1, "oob_bounce": 1}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if len(delta.Domains)+len(delta.Delays) > 0 {
+		t.Errorf("counted as attempts at a domain: %+v, %+v", delta.Domains, delta.Delays)
+	}
+}
+
+// An event that another bouncemeter has completed is counted as it is.
+func TestClassifiedEventsAreTakenAsTheyAre(t *testing.T) {
+	o, counter := oneShot(1)
+	o.NewParser = func() dialect.Parser { return complete{} }
+	if err := Scan(context.Background(), &memoryLane{lines: []string{"x"}, batch: 1}, o); err != nil {
+		t.Fatal(err)
+	}
+	counts := counter.Delta().Counts
+	if len(counts) != 1 {
+		t.Fatalf("%d series", len(counts))
+	}
+	if c := counts[0]; c.Series.Category != event.SPFFailed || c.Series.Provider != "gmail" || c.Series.SenderDomain != "shop.example" || c.Firsts != 0 {
+		t.Errorf("%+v of %+v", c, c.Series)
+	}
+	if messages, deferred := o.Table.Len(); messages+deferred != 0 {
+		t.Errorf("%d messages and %d deferrals are remembered", messages, deferred)
+	}
+}
+
+type complete struct{}
+
+func (complete) Reference(time.Time) {}
+
+func (complete) Parse(_ []byte, dst []event.Event) ([]event.Event, error) {
+	return append(dst, event.Event{
+		Kind: event.Attempt, Outcome: event.Deferred, Classified: true, Delay: -1, QueueID: []byte("A"), Recipient: []byte("a@one.example"),
+		SenderKnown: true, SenderDomain: []byte("shop.example"), Provider: "gmail", Verdict: event.Verdict{Category: event.SPFFailed},
+	}), nil
+}

@@ -44,7 +44,7 @@ func (s *scanner) line(text []byte, dst []event.Event) ([]event.Event, error) {
 		return dst, err
 	}
 	for i := len(dst); i < len(events); i++ {
-		if k := events[i].Kind; k == event.Attempt || k == event.Notice {
+		if k := events[i].Kind; (k == event.Attempt || k == event.Notice) && !events[i].Classified {
 			s.classifier.Classify(&events[i])
 		}
 	}
@@ -126,10 +126,16 @@ func (j *joiner) events(b *event.Batch, events []event.Event) {
 			j.table.Apply(e)
 			continue
 		case event.Attempt, event.Expiry:
-			j.table.Apply(e)
+			if !e.Classified {
+				j.table.Apply(e)
+			}
 			j.counter.Add(e)
 		case event.Notice:
-			j.counter.Add(e)
+			// What repeats an attempt that the sending MTA has logged (a delay
+			// warning, a success report) is not counted again.
+			if e.Outcome > event.Expired {
+				j.counter.Add(e)
+			}
 		case event.Probe:
 			lines.Probes++
 		case event.Rejection:

@@ -51,7 +51,10 @@ func WriteHTML(w io.Writer, r *Report) error {
 	return nil
 }
 
+type pageNotice struct{ Outcome, Category, Count string }
+
 type pageData struct {
+	Notices []pageNotice
 	Policy  string
 	Style   template.CSS
 	Span    string
@@ -119,6 +122,9 @@ func newPage(r *Report) *pageData {
 		Reading: r.reading(),
 		Nothing: r.nothing(),
 		Tries:   r.tries(),
+	}
+	for _, n := range r.Notices {
+		p.Notices = append(p.Notices, pageNotice{n.Outcome, n.Category, count(n.Count)})
 	}
 	if r.Attempts == 0 && r.Outcomes.Expired == 0 {
 		return p

@@ -45,6 +45,10 @@ type Report struct {
 	SenderDomains    []Name `json:"sender_domains"`
 	RecipientDomains []Name `json:"recipient_domains"`
 
+	// Notices is what came beside the attempts, most first: bounces after a
+	// delivery, complaints, automatic answers.
+	Notices []Notice `json:"notices"`
+
 	Trend Trend `json:"trend"`
 
 	// First and Last are the times of the earliest and latest attempt, in UTC;
@@ -79,6 +83,15 @@ func (o *Outcomes) add(outcome event.Outcome, n int64) {
 	case event.Expired:
 		o.Expired += n
 	}
+}
+
+// Notice is news of recipients that is no attempt.
+type Notice struct {
+	// Outcome is such as "oob_bounce" or "complaint".
+	Outcome string `json:"outcome"`
+	// Category is why, left out if the news does not say.
+	Category string `json:"category,omitempty"`
+	Count    int64  `json:"count"`
 }
 
 // Category is one reason and how often it was.
@@ -157,8 +170,14 @@ type Builder struct {
 	recipients map[string]*Name
 	samples    map[event.Category]map[uint64]*Sample
 	points     map[int64]*Point
+	notices    map[notice]int64
 	first      int64
 	last       int64
+}
+
+type notice struct {
+	outcome  event.Outcome
+	category event.Category
 }
 
 // hourly is the span in seconds up to which a trend by hours is readable.
@@ -186,6 +205,7 @@ func NewBuilder(step time.Duration) *Builder {
 		recipients: make(map[string]*Name),
 		samples:    make(map[event.Category]map[uint64]*Sample),
 		points:     make(map[int64]*Point),
+		notices:    make(map[notice]int64),
 	}
 	return b
 }
@@ -209,13 +229,14 @@ func (b *Builder) AddTimes(first, last int64) {
 	b.last = max(b.last, last)
 }
 
-// told reports whether a report tells of the outcome: complaints and the like
-// are no attempts to deliver.
+// told reports whether the outcome is told of among the attempts: complaints and
+// the like are none.
 func told(o event.Outcome) bool { return o == event.Delivered || o.Failure() }
 
 // AddCount adds what one series did.
 func (b *Builder) AddCount(s *window.Series, attempts, firsts int64) {
 	if !told(s.Outcome) {
+		b.notices[notice{s.Outcome, s.Category}] += attempts
 		return
 	}
 	b.r.Outcomes.add(s.Outcome, attempts)
@@ -370,6 +391,13 @@ func (b *Builder) Report() *Report {
 	r.Providers = ranked(b.providers)
 	r.SenderDomains = ranked(b.senders)
 	r.RecipientDomains = ranked(b.recipients)
+	r.Notices = []Notice{}
+	for k, n := range b.notices {
+		r.Notices = append(r.Notices, Notice{k.outcome.String(), k.category.String(), n})
+	}
+	slices.SortFunc(r.Notices, func(x, y Notice) int {
+		return cmp.Or(cmp.Compare(y.Count, x.Count), cmp.Compare(x.Outcome, y.Outcome), cmp.Compare(x.Category, y.Category))
+	})
 	r.Trend = b.trend()
 	if b.first != 0 {
 		r.First, r.Last = timestamp(b.first), timestamp(b.last)

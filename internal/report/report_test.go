@@ -640,3 +640,31 @@ func BenchmarkWrite(b *testing.B) {
 		})
 	}
 }
+
+// What came back after the delivery is told of, and is no attempt.
+func TestNotices(t *testing.T) {
+	b := report.NewBuilder(0)
+	b.AddCount(&window.Series{Outcome: event.OutOfBand, Category: event.UserUnknown, Provider: "gmail", SenderDomain: "shop.example"}, 3, 0)
+	b.AddCount(&window.Series{Outcome: event.OutOfBand, Category: event.UserUnknown, Provider: "yahoo", SenderDomain: "shop.example"}, 2, 0)
+	b.AddCount(&window.Series{Outcome: event.Complaint, Provider: "yahoo", SenderDomain: "shop.example"}, 7, 0)
+	r := b.Report()
+	want := []report.Notice{{Outcome: "complaint", Count: 7}, {Outcome: "oob_bounce", Category: "user_unknown", Count: 5}}
+	if diff := cmp.Diff(want, r.Notices); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if r.Attempts != 0 || r.Outcomes != (report.Outcomes{}) || len(r.Categories)+len(r.Providers)+len(r.SenderDomains) != 0 {
+		t.Errorf("they count among the attempts: %+v", r)
+	}
+	var table, page bytes.Buffer
+	if err := report.WriteTable(&table, r, report.TableOptions{Unicode: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := report.WriteHTML(&page, r); err != nil {
+		t.Fatal(err)
+	}
+	for name, out := range map[string]string{"table": table.String(), "page": page.String()} {
+		if !strings.Contains(out, "Reported back") || !strings.Contains(out, "oob_bounce") || !strings.Contains(out, "complaint") || strings.Contains(out, "input is empty") {
+			t.Errorf("%s:\n%s", name, out)
+		}
+	}
+}

@@ -55,6 +55,7 @@ func WriteTable(w io.Writer, r *Report, o TableOptions) error {
 		p.names("Sender domains", "sender domain", r.SenderDomains, senderName)
 		p.names("Recipient domains", "recipient domain", r.RecipientDomains, otherName)
 	}
+	p.notices(r)
 	_, err := io.WriteString(w, p.b.String())
 	return err
 }
@@ -316,6 +317,25 @@ func (p *painter) outcomes(r *Report) {
 		rows = append(rows, []string{p.paint(o.name, outcomeStyle[o.name]), count(o.n), p.show(share), p.paint(bar, as)})
 	}
 	p.grid([]column{{"outcome", false}, {"attempts", true}, {"share", true}, {"", false}}, rows)
+}
+
+// notices lists what came beside the attempts.
+func (p *painter) notices(r *Report) {
+	if len(r.Notices) == 0 {
+		return
+	}
+	rest := ""
+	all := r.Notices
+	if len(all) > p.o.Top {
+		rest = fmt.Sprintf("the %d most frequent", p.o.Top)
+		all = all[:p.o.Top]
+	}
+	p.title("Reported back", rest)
+	var rows [][]string
+	for _, n := range all {
+		rows = append(rows, []string{n.Outcome, p.show(cmp.Or(n.Category, "–")), count(n.Count)})
+	}
+	p.grid([]column{{"outcome", false}, {"category", false}, {"count", true}}, rows)
 }
 
 var outcomeStyle = map[string]style{"delivered": green, "deferred": yellow, "bounced": red, "expired": magenta}

@@ -187,6 +187,8 @@ func (r *Report) reading() []string {
 // nothing says what to think of a report without failures, or returns "".
 func (r *Report) nothing() string {
 	switch {
+	case r.Attempts == 0 && r.Outcomes.Expired == 0 && len(r.Notices) > 0:
+		return "No delivery attempts: only what was reported back, such as bounce messages and complaints."
 	case r.Attempts == 0 && r.Outcomes.Expired == 0 && (r.Since != nil || r.Until != nil):
 		return "No delivery attempts in this time. Ask for a longer one, or leave the bounds out to see what there is."
 	case r.Attempts == 0 && r.Outcomes.Expired == 0 && r.Lines == 0:

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/bouncemeter/bouncemeter/event"
 	"github.com/bouncemeter/bouncemeter/pipeline/window"
 )
 
@@ -132,6 +133,8 @@ var (
 		"Delivery attempts, retries included; with outcome=\"expired\", messages given up. Delivered ones have no category. The null sender is \"<>\".", seriesLabels, nil)
 	firstsDesc = prometheus.NewDesc("bouncemeter_first_outcomes_total",
 		"Delivery attempts that were the first for their recipient of their message: what bouncemeter_attempts_total is without retries.", seriesLabels, nil)
+	noticesDesc = prometheus.NewDesc("bouncemeter_notices_total",
+		"News of recipients that is no attempt: bounce messages after a delivery, complaints, automatic answers.", seriesLabels, nil)
 	delayDesc = prometheus.NewDesc("bouncemeter_delay_seconds",
 		"How long messages had been under way at each attempt, as the MTA says.", []string{"provider", "outcome"}, nil)
 )
@@ -163,6 +166,7 @@ var lineMetrics = []lineMetric{
 func (s *Sink) Describe(ch chan<- *prometheus.Desc) {
 	ch <- attemptsDesc
 	ch <- firstsDesc
+	ch <- noticesDesc
 	ch <- delayDesc
 	for _, m := range lineMetrics {
 		ch <- m.desc
@@ -179,6 +183,10 @@ func (s *Sink) Collect(ch chan<- prometheus.Metric) {
 		sender := k.senderDomain
 		if sender == window.NullSender {
 			sender = "<>" // an empty label would be no label
+		}
+		if o, _ := event.OutcomeByName(k.outcome); o > event.Expired {
+			ch <- prometheus.MustNewConstMetric(noticesDesc, prometheus.CounterValue, float64(c.attempts), k.outcome, k.category, k.provider, sender)
+			continue
 		}
 		ch <- prometheus.MustNewConstMetric(attemptsDesc, prometheus.CounterValue, float64(c.attempts), k.outcome, k.category, k.provider, sender)
 		ch <- prometheus.MustNewConstMetric(firstsDesc, prometheus.CounterValue, float64(c.firsts), k.outcome, k.category, k.provider, sender)

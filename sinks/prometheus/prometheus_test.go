@@ -50,6 +50,22 @@ bouncemeter_first_outcomes_total{category="spf_failed",outcome="bounced",provide
 	}
 }
 
+func TestNoticesAreNoAttempts(t *testing.T) {
+	s := New()
+	s.RestoreCount("complaint", "", "yahoo", "shop.example", 2, 0)
+	s.Committed("bounces", &window.Delta{Counts: []window.Count{
+		{Series: &window.Series{Outcome: event.Complaint, Provider: "yahoo", SenderDomain: "shop.example"}, Attempts: 1},
+	}})
+	want := `
+# HELP bouncemeter_notices_total News of recipients that is no attempt: bounce messages after a delivery, complaints, automatic answers.
+# TYPE bouncemeter_notices_total counter
+bouncemeter_notices_total{category="",outcome="complaint",provider="yahoo",sender_domain="shop.example"} 3
+`
+	if err := testutil.CollectAndCompare(s, strings.NewReader(want), "bouncemeter_notices_total", "bouncemeter_attempts_total", "bouncemeter_first_outcomes_total"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestDelays(t *testing.T) {
 	s := New()
 	s.Committed("mta1", delta())
