@@ -36,6 +36,7 @@ type text struct {
 
 	strong  bool // enhanced stood where a code belongs
 	scratch []byte
+	raw     []byte // the reply, if it had to be changed
 	last    string // the mask that was written last, "" after a word
 }
 
@@ -88,6 +89,7 @@ func (t *text) normalise(raw []byte, keep *lexicon) {
 	if len(raw) > maxText {
 		raw = raw[:maxText]
 	}
+	raw = t.spaces(raw)
 	t.buf = slices.Grow(t.buf, 2*len(raw))
 	var (
 		atStart = true  // only punctuation stands before in this reply or line
@@ -166,6 +168,21 @@ func (t *text) normalise(raw []byte, keep *lexicon) {
 	if t.last == maskStop { // a full stop at the very end says nothing
 		t.buf = t.buf[:len(t.buf)-len(" "+maskStop)]
 	}
+}
+
+// spaces returns raw with spaces for the underscores that qmail-send logs in
+// their place. A reply in one word with two of them has no other meaning.
+func (t *text) spaces(raw []byte) []byte {
+	if bytes.IndexByte(raw, ' ') >= 0 || bytes.Count(raw, []byte{'_'}) < 2 {
+		return raw
+	}
+	t.raw = append(t.raw[:0], raw...)
+	for i, c := range t.raw {
+		if c == '_' {
+			t.raw[i] = ' '
+		}
+	}
+	return t.raw
 }
 
 // spaceAt reports whether a space, a line end or the end of the text is at i.

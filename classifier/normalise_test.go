@@ -34,6 +34,7 @@ func TestNormalise(t *testing.T) {
 		{"id that rules know", "block list (S3140)", "block list s3140"},
 		{"family that rules know", "refused LPN105_102", "refused lpn# N"},
 		{"contractions", "it doesn't and can't, user's", "it doesnt and cant user s"},
+		{"underscores for spaces, as qmail logs them", "550_5.1.1_<ann@x.example>:_User_unknown/", "ADDR user unknown"},
 		{"underscores and hyphens", "BAD_RECIPIENT e-mail", "bad recipient e mail"},
 		{"full stops", "Rejected. Go away.", "rejected . go away"},
 		{"full stop without a space", "rejected.Please go", "rejected . please go"},
