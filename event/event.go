@@ -129,6 +129,11 @@ type Event struct {
 	Host    []byte // the sending MTA as the record names it
 	Stream  []byte // instance or tag: Postfix syslog_name, KumoMTA tenant
 	QueueID []byte
+	// DeliveryID is for records of a result that name neither the message nor
+	// the recipient, but a number of that one try (qmail). An Arrival with it
+	// says which recipient of which message is tried; correlation completes the
+	// Attempt or Expiry with the same DeliveryID.
+	DeliveryID []byte
 
 	// SenderKnown tells an empty sender that was seen (the null sender of
 	// bounces, RFC 5321 section 4.5.5) from one that was not.

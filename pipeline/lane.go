@@ -110,11 +110,13 @@ func (r *runner) open(ctx context.Context) error {
 	if r.state, err = o.Ledger.Lane(ctx, r.input.Name, r.lane.Name()); err != nil {
 		return err
 	}
-	table := correlate.New(correlate.Config{Limit: o.QueueIDs, Lifetime: o.QueueLifetime, Track: true, Details: len(o.RecordSinks) > 0})
+	session := o.NewClassifier()
+	table := correlate.New(correlate.Config{
+		Limit: o.QueueIDs, Lifetime: o.QueueLifetime, Track: true, Classify: session.Classify, Details: len(o.RecordSinks) > 0,
+	})
 	if err := o.Ledger.Entries(ctx, r.state.ID, func(e ledger.Entry) error { return table.Restore(e.Key, e.Value) }); err != nil {
 		return err
 	}
-	session := o.NewClassifier()
 	r.scanner = scanner{r.input.NewParser(), session}
 	r.joiner = joiner{
 		table: table, dead: o.DeadLetters, source: r.input.Name, lane: r.lane.Name(),

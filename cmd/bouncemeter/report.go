@@ -140,7 +140,7 @@ func (r reportCommand) fromFiles(ctx context.Context, c console) (*report.Report
 			return p
 		},
 		NewClassifier: func() pipeline.Classifier { return rules.NewSession() },
-		Table:         correlate.New(correlate.Config{}),
+		Table:         correlate.New(correlate.Config{Classify: rules.NewSession().Classify}),
 		Counter:       counter,
 		Workers:       min(runtime.GOMAXPROCS(0), 8),
 	})

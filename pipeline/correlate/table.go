@@ -33,6 +33,9 @@ type Config struct {
 	// Track keeps account of changes for Changes. Without it, as in a one-shot
 	// report, nothing is remembered of what came and went.
 	Track bool
+	// Classify, if set, judges anew an attempt whose recipient only the table
+	// knows; see event.Event.DeliveryID.
+	Classify func(*event.Event)
 	// Details also keeps the full sender, the client and the message id, for
 	// those who store records. It costs about 200 bytes a message.
 	Details bool
@@ -53,6 +56,8 @@ type Table struct {
 	deferred entries
 	senders  senders
 	details  map[uint64]*details
+
+	deliveries deliveries // see delivery.go
 
 	changed []uint64 // keys put since the last Changes, some gone again
 	deleted []uint64 // stored keys that are gone
@@ -120,9 +125,15 @@ func (t *Table) Evicted() int64 {
 // sender, FirstOutcome, for an Expiry the cause as secondary category), and
 // remembers what e tells for later ones. An attempt must have its verdict.
 func (t *Table) Apply(e *event.Event) {
+	if len(e.DeliveryID) > 0 {
+		t.number(e)
+	}
 	if len(e.QueueID) == 0 {
 		t.senderFrom(e)
 		e.FirstOutcome = true
+		if e.Kind == event.Expiry {
+			expired(e, event.Unset)
+		}
 		return
 	}
 	now := uint32(e.Time / 1e6)
@@ -228,6 +239,10 @@ func (t *Table) keep(key uint64, e *event.Event) {
 func (t *Table) attempt(key uint64, now uint32, e *event.Event) {
 	m := t.live(key, now)
 	t.complete(e, key, m)
+	if e.Repeat && len(e.Reply.Text) == 0 && m != nil && m.cause() != event.Unset {
+		// Our own MTA did not try again and says no more than that.
+		e.Verdict.Category = m.cause()
+	}
 
 	if m != nil && m.cause() == event.Unset && e.Outcome != event.Deferred {
 		// No recipient of this message was ever deferred: most never are.
@@ -271,14 +286,20 @@ func (t *Table) expire(key uint64, now uint32, e *event.Event) {
 	m := t.live(key, now)
 	t.complete(e, key, m)
 	e.FirstOutcome = true
+	cause := event.Unset
+	if m != nil {
+		cause = m.cause()
+	}
+	expired(e, cause)
+}
+
+// expired is the verdict on a message given up, of which cause was the last
+// failure.
+func expired(e *event.Event, cause event.Category) {
 	e.Verdict.Category = event.QueueExpired
 	e.Verdict.Persistence = event.Permanent
 	e.Verdict.Confidence = 1
-	if m != nil {
-		e.Verdict.Secondary = m.cause()
-	} else {
-		e.Verdict.Secondary = event.Unset
-	}
+	e.Verdict.Secondary = cause
 }
 
 // complete sets the sender of e, from e itself or from its message, if there
@@ -364,6 +385,7 @@ func (t *Table) sweep(now uint32) {
 	}
 	t.sweepEntries(&t.messages, horizon, t.removeAt)
 	t.sweepEntries(&t.deferred, horizon, t.forgetRecipientAt)
+	t.sweepDeliveries(horizon)
 }
 
 func (t *Table) sweepEntries(all *entries, horizon uint32, remove func(i int)) {
@@ -420,11 +442,15 @@ func (t *Table) Changes(put func(key uint64, value []byte), gone func(key uint64
 			value = binary.BigEndian.AppendUint32(append(value[:0], entryRecipient), d.seen)
 			put(key, value)
 			d.setState(stored)
+		} else if d := t.deliveries.all[key]; d != nil && d.state&dirty != 0 {
+			value = d.encode(value[:0])
+			put(key, value)
+			d.state = stored
 		}
 	}
 	for _, key := range t.deleted {
 		// A queue id may be in use again, and then it was put.
-		if t.messages.find(key) < 0 && t.deferred.find(key) < 0 {
+		if t.messages.find(key) < 0 && t.deferred.find(key) < 0 && t.deliveries.all[key] == nil {
 			gone(key)
 		}
 	}
@@ -467,6 +493,9 @@ func (t *Table) Restore(key uint64, value []byte) error {
 	e := entry{key: key}
 	e.setState(stored)
 	kind := d.byte()
+	if kind == entryDelivery {
+		return t.restoreDelivery(key, &d)
+	}
 	if kind != entryRecipient && kind != entryMessage {
 		return fmt.Errorf("correlation entry %x: unknown kind %q; it was written by a newer version", key, kind)
 	}
