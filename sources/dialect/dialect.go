@@ -50,6 +50,7 @@ var dialects = []struct {
 	{"exim", func(l *time.Location, details bool) Parser { return newExim(l, details) }},
 	{"sendmail", func(l *time.Location, details bool) Parser { return newSendmail(l, details) }},
 	{"opensmtpd", func(l *time.Location, _ bool) Parser { return newOpensmtpd(l) }},
+	{"qmail", func(l *time.Location, _ bool) Parser { return newQmail(l) }},
 }
 
 // Names lists the dialects that New knows.

@@ -122,6 +122,7 @@ func describe(w *strings.Builder, e *event.Event) {
 	field(e.MessageID != nil, "message-id=%s", e.MessageID)
 	field(e.Recipient != nil, "to=%s", e.Recipient)
 	field(e.OriginalRecipient != nil, "orig_to=%s", e.OriginalRecipient)
+	field(e.DeliveryID != nil, "delivery=%s", e.DeliveryID)
 	switch {
 	case e.RelayIP != nil:
 		field(true, "relay=%s[%s]", e.Relay, e.RelayIP)
