@@ -394,6 +394,7 @@ func FuzzRead(f *testing.F) {
 // A broker whose answers have wrong bits is asked again, and in the end the
 // batch is left out.
 func TestPoisonFromTheBroker(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	bad := simple(2, "lost", "lost")
 	bad[len(bad)-2] ^= 1

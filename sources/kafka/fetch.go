@@ -69,7 +69,7 @@ var (
 )
 
 // ApiKey implements protocol.Message.
-func (f *fetch) ApiKey() protocol.ApiKey { return protocol.Fetch } //nolint:revive // the interface's name
+func (f *fetch) ApiKey() protocol.ApiKey { return protocol.Fetch } //nolint:staticcheck // the interface's name
 
 // Broker implements protocol.BrokerMessage.
 func (f *fetch) Broker(c protocol.Cluster) (protocol.Broker, error) {

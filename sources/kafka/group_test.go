@@ -140,6 +140,7 @@ func TestGroupTakesUpNewTopicsAndPartitions(t *testing.T) {
 // A member that the group has given up, but that does not know it, moves no
 // position: the ledger refuses it.
 func TestLostCoordinatorAndHeartbeats(t *testing.T) {
+	t.Parallel()
 	const partitions, each = 4, 100
 	c := startCluster(t, partitions)
 	p := producer(t, c)
