@@ -51,6 +51,8 @@ var dialects = []struct {
 	{"sendmail", func(l *time.Location, details bool) Parser { return newSendmail(l, details) }},
 	{"opensmtpd", func(l *time.Location, _ bool) Parser { return newOpensmtpd(l) }},
 	{"qmail", func(l *time.Location, _ bool) Parser { return newQmail(l) }},
+	{"haraka", func(l *time.Location, _ bool) Parser { return newHaraka(l) }},
+	{"zonemta", func(l *time.Location, _ bool) Parser { return newZonemta(l) }},
 }
 
 // Names lists the dialects that New knows.

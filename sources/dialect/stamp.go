@@ -187,3 +187,23 @@ func isHex(b []byte) bool {
 	}
 	return len(b) > 0
 }
+
+// stamped reads the time, and where syslog wrote it the host, in front of a
+// record that starts as native says. A record without any stamp is malformed:
+// when it happened is not known.
+func (s *stamps) stamped(line []byte, native func([]byte) bool) (micros int64, host, body []byte, err error) {
+	if native(line) {
+		return 0, nil, nil, errStamp
+	}
+	if len(line) > 20 && line[10] == 'T' && isDigit(line[0]) {
+		micros, n, err := s.rfc3339(line)
+		if err == nil && n < len(line) && line[n] == ' ' && native(line[n+1:]) {
+			return micros, nil, line[n+1:], nil
+		}
+	}
+	var h syslogHeader
+	if err := s.header(line, &h); err != nil {
+		return 0, nil, nil, err
+	}
+	return h.time, h.host, h.body, nil
+}
