@@ -11,6 +11,7 @@ import (
 	"github.com/bouncemeter/bouncemeter/sources/dialect"
 	"github.com/bouncemeter/bouncemeter/sources/dialect/message"
 	"github.com/bouncemeter/bouncemeter/sources/kafka"
+	"github.com/bouncemeter/bouncemeter/sources/lmtp"
 	"github.com/bouncemeter/bouncemeter/sources/mailbox"
 	"github.com/bouncemeter/bouncemeter/sources/tail"
 )
@@ -44,12 +45,16 @@ func inputs(c *config.Config, log *slog.Logger) ([]pipeline.Input, error) {
 			var m *mailbox.Source
 			m, err = mailbox.New(mailbox.Config{Paths: s.Paths, MaxMessageBytes: max(int(s.MaxLineBytes), 1<<20), Poll: s.Poll, Log: log})
 			in.Source = lanes[*mailbox.Lane]{m}
+		case "lmtp":
+			var l *lmtp.Source
+			l, err = lmtp.New(lmtp.Config{Listen: s.Listen, Maildir: s.Paths[0], MaxMessageBytes: max(int(s.MaxLineBytes), 1<<20), Log: log})
+			in.Source = lanes[*mailbox.Lane]{l}
 		case "stdin":
 			var f *tail.Files
 			f, err = tail.OpenFiles([]string{"-"}, tail.FilesOptions{MaxLineBytes: int(s.MaxLineBytes)})
 			in.Source = oneLane{f}
 		default:
-			err = fmt.Errorf("unknown kind %q (have tail, stdin, kafka, maildir)", s.Kind)
+			err = fmt.Errorf("unknown kind %q (have tail, stdin, kafka, maildir, lmtp)", s.Kind)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("source %s: %w", s.Name, err)
@@ -61,7 +66,7 @@ func inputs(c *config.Config, log *slog.Logger) ([]pipeline.Input, error) {
 
 // parsers returns what makes the parsers of a source, one for each lane.
 func parsers(s *config.Source, location *time.Location) (func() dialect.Parser, error) {
-	if s.Kind == "maildir" || s.Dialect == config.Messages {
+	if s.Kind == "maildir" || s.Kind == "lmtp" || s.Dialect == config.Messages {
 		return func() dialect.Parser { return &message.Parser{} }, nil
 	}
 	if _, err := dialect.New(s.Dialect, location); err != nil {

@@ -101,9 +101,20 @@ func (l *loader) checkSources(sources []Source) {
 		if s.Kind != "kafka" && len(s.Brokers)+len(s.Topics)+len(s.Pattern)+len(s.Group) > 0 {
 			l.fault(path+".kind", "brokers, topics, pattern and group are those of a Kafka source", "write kind: kafka, or remove them")
 		}
+		if s.Kind != "lmtp" && s.Listen != "" {
+			l.fault(path+".listen", "only an LMTP source listens", "write kind: lmtp, or remove it")
+		}
 		switch s.Kind {
 		case "tail", "maildir":
 			l.checkPaths(path, s, paths)
+		case "lmtp":
+			l.checkPaths(path, s, paths)
+			if len(s.Paths) > 1 {
+				l.fault(path+".paths", "messages wait in one Maildir", "name one")
+			}
+			if s.Listen == "" && !l.failed(path+".listen") {
+				l.fault(path+".listen", "there is no address to listen on", "write listen: unix:/run/bouncemeter/lmtp, or 127.0.0.1:2424")
+			}
 		case "kafka":
 			l.checkKafka(path, s)
 		case "stdin":

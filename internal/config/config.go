@@ -48,17 +48,21 @@ type Source struct {
 	// source: its logs are read and counted again.
 	Name string `yaml:"name"`
 	// Kind of source: tail follows log files through rotation, stdin reads
-	// standard input once, kafka reads topics, maildir reads bounce mails and
-	// abuse reports from Maildirs.
-	Kind string `yaml:"kind" enum:"tail,stdin,kafka,maildir"`
-	// Paths of the log files to follow, for kind tail, or of the Maildirs. Of
+	// standard input once, kafka reads topics. maildir reads bounce mails and
+	// abuse reports from Maildirs, lmtp takes them from a mail server.
+	Kind string `yaml:"kind" enum:"tail,stdin,kafka,maildir,lmtp"`
+	// Listen is where kind lmtp listens: an address such as 127.0.0.1:2424, or
+	// unix:/path/of/a/socket. It should be one that only the mail server reaches.
+	Listen string `yaml:"listen"`
+	// Paths of the log files to follow, for kind tail, or of the Maildirs; for
+	// kind lmtp the Maildir in which messages wait until they are counted. Of
 	// log files patterns such as /var/log/mail/*.log match those that appear
 	// later, too. Rotated files need not be named: they are found beside the
 	// live one by their content. Relative paths start at the folder of the
 	// configuration file.
 	Paths []string `yaml:"paths" format:"path"`
-	// Dialect is the format of the records. In a Maildir it is always message:
-	// whole mails, which may come from Kafka, too.
+	// Dialect is the format of the records. That of bounce mails is always
+	// message: whole mails, which may come from Kafka, too.
 	Dialect string `yaml:"dialect"`
 	// Start is where to begin with a log or partition that was never read
 	// before: at the beginning of the oldest rotated file or record that is

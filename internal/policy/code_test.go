@@ -37,6 +37,7 @@ var layers = []layer{
 	{folder: "ledger/internal/counts", ours: []string{"ledger"}, pure: true},
 	{folder: "pipeline", ours: []string{"event", "ledger", "pipeline/*", "sources/dialect"}},
 	{folder: "sources/kafka", ours: []string{"event", "internal/kafkaclient"}},
+	{folder: "sources/lmtp", ours: []string{"event", "sources/mailbox"}},
 	{folder: "sources/*", ours: []string{"event"}},
 	{folder: "sinks/kafka", ours: []string{"event", "event/record", "internal/kafkaclient", "ledger", "pipeline", "pipeline/window"}},
 	// A sink takes what the pipeline hands out, in the pipeline's types.

@@ -154,7 +154,7 @@ func (m *message) answered() bool {
 var automatic = []string{
 	"auto:", "auto reply", "auto-reply", "autoreply", "automatic reply", "automated reply", "auto response", "autoresponse", "autoresponder",
 	"out of office", "out of the office", "out-of-office", "away from my mail", "vacation",
-	"automatische antwort", "abwesenheit", "abwesend", "réponse automatique", "reponse automatique", "absence du bureau",
+	"automatische antwort", "abwesenheit", "abwesend", "réponse automatique", "absence du bureau",
 	"respuesta automática", "respuesta automatica", "fuera de la oficina", "risposta automatica", "fuori sede", "resposta automática",
 	"automatisch antwoord", "afwezig", "automatiskt svar", "autosvar", "automatisk svar", "automatická odpověď", "autoodpowiedź", "автоответ", "自动回复", "自動返信",
 }
