@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -93,6 +94,16 @@ func TestPostfix(t *testing.T) {
 		}
 		return "" // bounces are taken
 	}}
+	bounces := t.TempDir()
+	var bounced atomic.Int64
+	good.keep = func(sender, _, message string) {
+		if sender == "" {
+			name := fmt.Sprintf("%d.eml", bounced.Add(1))
+			if err := os.WriteFile(filepath.Join(bounces, name), []byte(message), 0o600); err != nil {
+				t.Error(err)
+			}
+		}
+	}
 	closed, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -171,6 +182,39 @@ func TestPostfix(t *testing.T) {
 			t.Errorf("%s %q %s: category %v, want %v", domain, c.text, c.route, categories, want)
 		}
 	}
+
+	// The bounce messages that Postfix sends tell the same.
+	told := map[string]string{} // sender domain → category
+	for line := range strings.Lines(ingest(t, bounces)) {
+		var record struct {
+			Outcome, Category, Sender, Recipient string
+			SenderDomain                         string `json:"sender_domain"`
+		}
+		if err := json.Unmarshal([]byte(line), &record); err != nil {
+			t.Fatal(err)
+		}
+		if record.Outcome != "oob_bounce" || number(record.Recipient) >= 0 || record.Recipient == "" {
+			t.Errorf("a record of a bounce: %s", line)
+		}
+		told[record.SenderDomain] = record.Category
+	}
+	for i, c := range cases {
+		domain := fmt.Sprintf("case%02d.example", i)
+		if want := strings.Fields(c.category); len(want) > 0 && !slices.Contains(want, told[domain]) {
+			t.Errorf("%s %q %s: its bounce message has category %q, want %v", domain, c.text, c.route, told[domain], want)
+		} else if len(want) == 0 && told[domain] != "" {
+			t.Errorf("%s was delivered and has a bounce message", domain)
+		}
+	}
+}
+
+func ingest(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(binary, append([]string{"ingest", "-o", "json"}, args...)...).Output()
+	if err != nil {
+		t.Fatalf("ingest: %v", err)
+	}
+	return string(out)
 }
 
 var binary string

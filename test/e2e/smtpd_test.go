@@ -17,7 +17,9 @@ type peer struct {
 	// answer returns the reply to a command at a stage (MAIL, RCPT, DATA, END)
 	// of a message from sender to recipient; "" is a plain yes.
 	answer func(stage, sender, recipient string) string
-	conns  sync.WaitGroup
+	// keep is handed each message that was taken, if set; by several goroutines.
+	keep  func(sender, recipient, message string)
+	conns sync.WaitGroup
 }
 
 // listen starts the server; it ends with the test.
@@ -90,12 +92,19 @@ func (p *peer) serve(conn net.Conn) {
 			if !stage("DATA", "354 go ahead") {
 				continue
 			}
-			for line != ".\r\n" {
+			var message strings.Builder
+			for {
 				if line, err = in.ReadString('\n'); err != nil {
 					return
 				}
+				if line == ".\r\n" {
+					break
+				}
+				message.WriteString(strings.TrimPrefix(line, ".")) // RFC 5321 section 4.5.2
 			}
-			stage("END", "250 2.0.0 Ok: queued as 4F2A1B")
+			if stage("END", "250 2.0.0 Ok: queued as 4F2A1B") && p.keep != nil {
+				p.keep(sender, recipient, message.String())
+			}
 		case verb == "QUIT":
 			say("221 2.0.0 Bye")
 			return
