@@ -55,13 +55,13 @@ var dialects = []struct {
 	{"zonemta", func(l *time.Location, _ bool) Parser { return newZonemta(l) }},
 }
 
-// Names lists the dialects that New knows.
+// Names lists the dialects that New knows, Auto at the end.
 func Names() []string {
-	names := make([]string, len(dialects))
-	for i, d := range dialects {
-		names[i] = d.name
+	names := make([]string, 0, len(dialects)+1)
+	for _, d := range dialects {
+		names = append(names, d.name)
 	}
-	return names
+	return append(names, Auto)
 }
 
 // New returns a parser for the dialect of that name. Timestamps without a zone
@@ -69,6 +69,9 @@ func Names() []string {
 func New(name string, loc *time.Location, options ...Option) (Parser, error) {
 	if loc == nil {
 		loc = time.UTC
+	}
+	if name == Auto {
+		return newAuto(loc, slices.Contains(options, Details)), nil
 	}
 	for _, d := range dialects {
 		if d.name == name {

@@ -136,7 +136,9 @@ func zonemtaFields(e *event.Event, text []byte) bool {
 	if end < 0 {
 		return false
 	}
-	e.MessageID = unbracket(text[:end])
+	if id := text[:end]; len(id) > 0 && string(id) != "undefined" {
+		e.MessageID = unbracket(id)
+	}
 	text = text[end+len(opening):]
 	if hasSuffix(text, ")") {
 		text = text[:len(text)-1]

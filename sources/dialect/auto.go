@@ -1,0 +1,340 @@
+package dialect
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"github.com/bouncemeter/bouncemeter/event"
+)
+
+// Auto is the name of the dialect that finds out each line's own.
+const Auto = "auto"
+
+// errUnrecognised is a line that looks like no record of any dialect.
+var errUnrecognised = fmt.Errorf("%w: it looks like no dialect that is known; name the dialect instead of using auto", ErrMalformed)
+
+// Recogniser is what New returns for Auto: a parser for logs whose dialect is
+// not told, or that have several.
+type Recogniser interface {
+	Parser
+	// Recognised returns how many lines have been taken for each dialect so far.
+	Recognised() map[string]int64
+}
+
+// auto hands each line to the dialect that it looks like. That depends on
+// nothing but the line, so it does not matter which lines came before, or which
+// worker reads it. A line of syslog by a program that is no mail server is
+// skipped.
+type auto struct {
+	parsers [shapes]Parser // nil for dialects that this build does not have
+	lines   [shapes]int64
+}
+
+// shape is what a line looks like. The values from 1 on are those of
+// shapeNames.
+type shape uint8
+
+const (
+	shapeUnknown shape = iota
+	shapeOther         // syslog of another program
+	shapePostfix
+	shapeExim
+	shapeSendmail
+	shapeOpensmtpd
+	shapeQmail
+	shapeHaraka
+	shapeZonemta
+	shapePowermta
+	firstJSON // the shapes of jsonShapes follow
+)
+
+const shapes = int(firstJSON) + len(jsonShapes)
+
+var shapeNames = [...]string{
+	shapePostfix: "postfix", shapeExim: "exim", shapeSendmail: "sendmail", shapeOpensmtpd: "opensmtpd", shapeQmail: "qmail",
+	shapeHaraka: "haraka", shapeZonemta: "zonemta", shapePowermta: "powermta",
+}
+
+// jsonShapes tells JSON objects, and the first object of an array, apart by
+// members on their top level. A dialect may have several rows. No object of one
+// dialect has all members of a row of another. A row whose dialect does not
+// exist does no harm.
+var jsonShapes = [...]struct {
+	dialect string
+	members [3]string
+}{
+	{"bouncemeter", [3]string{"v", "category", "outcome"}},
+	{"bouncemeter", [3]string{"v", "kind", "outcome"}},
+	{"kumomta", [3]string{"type", "queue", "response"}},
+	{"ses", [3]string{"eventType", "mail"}},
+	{"ses", [3]string{"notificationType", "mail"}},
+	{"ses", [3]string{"Type", "TopicArn"}},      // in an envelope of SNS
+	{"ses", [3]string{"detail-type", "detail"}}, // in an envelope of EventBridge
+	{"sendgrid", [3]string{"email", "event", "timestamp"}},
+	{"mailgun", [3]string{"event-data"}},
+	{"mailgun", [3]string{"log-level", "event"}},
+	{"sparkpost", [3]string{"msys"}},
+	{"postmark", [3]string{"RecordType"}},
+	{"postal", [3]string{"event", "payload"}},
+	{"mandrill", [3]string{"event", "msg", "_id"}},
+	{"brevo", [3]string{"event", "email", "message-id"}},
+	{"haraka", [3]string{"level", "uuid", "message"}},
+	{"zonemta_json", [3]string{"action", "id", "seq"}},
+	{"halon", [3]string{"type", "message", "attempt"}},
+}
+
+// name returns the dialect of a shape.
+func (s shape) name() string {
+	if s >= firstJSON {
+		return jsonShapes[s-firstJSON].dialect
+	}
+	return shapeNames[s]
+}
+
+func newAuto(location *time.Location, details bool) *auto {
+	a := &auto{}
+	made := make(map[string]Parser)
+	for s := shapePostfix; int(s) < shapes; s++ {
+		for _, d := range dialects {
+			if d.name == s.name() {
+				if made[d.name] == nil {
+					made[d.name] = d.make(location, details)
+				}
+				a.parsers[s] = made[d.name]
+			}
+		}
+	}
+	return a
+}
+
+// Parse implements Parser.
+func (a *auto) Parse(line []byte, dst []event.Event) ([]event.Event, error) {
+	s := recognise(line)
+	if s == shapeOther {
+		return dst, nil
+	}
+	p := a.parsers[s]
+	if p == nil {
+		return dst, errUnrecognised
+	}
+	a.lines[s]++
+	return p.Parse(line, dst)
+}
+
+// Reference implements Parser.
+func (a *auto) Reference(t time.Time) {
+	for _, p := range a.parsers {
+		if p != nil {
+			p.Reference(t)
+		}
+	}
+}
+
+// Recognised implements Recogniser.
+func (a *auto) Recognised() map[string]int64 {
+	lines := make(map[string]int64)
+	for s, n := range a.lines {
+		if n > 0 {
+			lines[shape(s).name()] += n
+		}
+	}
+	return lines
+}
+
+// recognise says what a line looks like.
+func recognise(line []byte) shape {
+	if len(line) == 0 {
+		return shapeUnknown
+	}
+	switch c := line[0]; {
+	case c == '{', c == '[':
+		if isHaraka(line) && c == '[' {
+			return shapeHaraka
+		}
+		return recogniseJSON(line)
+	case c == '@':
+		return shapeQmail
+	case c == '<':
+		return recogniseSyslog(line[priority(line):])
+	case isDigit(c):
+		switch {
+		case isWall(line):
+			return recogniseWall(line[len(time.DateTime):])
+		case unixStamp(line) > 0:
+			return shapeQmail
+		}
+		return recogniseSyslog(line)
+	case c == 'l' && hasPrefix(line, "level="):
+		return shapeHaraka
+	case isZonemta(line):
+		return shapeZonemta
+	case isPowermta(line):
+		return shapePowermta
+	}
+	return recogniseSyslog(line)
+}
+
+// isPowermta reports whether line is the head or a record of an accounting file:
+// "type,timeLogged,…" or "b,…", "tq,…".
+func isPowermta(line []byte) bool {
+	kind, rest := cut(line[:min(len(line), 8)], ',')
+	if rest == nil {
+		return false
+	}
+	switch string(kind) {
+	case "type", `"type"`, "d", "b", "t", "tq", "r", "f", "rb", "rs":
+		return true
+	}
+	return false
+}
+
+// recogniseWall looks at what follows a date, a space and a time.
+func recogniseWall(text []byte) shape {
+	if len(text) > 0 && text[0] == '.' {
+		_, text = cut(text, ' ')
+	} else if len(text) > 0 {
+		text = text[1:]
+	}
+	for _, start := range [...]string{
+		"starting delivery ", "delivery ", "new msg ", "info msg ", "end msg ", "bounce msg ", "status: local ", "triple bounce: ",
+	} {
+		if hasPrefix(text, start) {
+			return shapeQmail
+		}
+	}
+	return shapeExim
+}
+
+// recogniseSyslog finds the program in a line of syslog. Where its name tells
+// nothing, because MTAs may be started under any, the message does.
+func recogniseSyslog(line []byte) shape {
+	if len(line) < 20 {
+		return shapeUnknown
+	}
+	var text []byte // from the host on
+	switch {
+	case line[10] == 'T' && isDigit(line[0]):
+		_, text = cut(line, ' ')
+		switch {
+		case len(text) > 0 && text[0] == '{':
+			return recogniseJSON(text)
+		case isHaraka(text):
+			return shapeHaraka
+		case isZonemta(text):
+			return shapeZonemta
+		}
+	case line[3] == ' ' && line[6] == ' ' && monthByName(line) != 0:
+		text = line[len(time.Stamp):]
+		if text[0] == '.' {
+			_, text = cut(text, ' ')
+		} else {
+			text = text[1:]
+		}
+	default:
+		return shapeUnknown
+	}
+	n := indexSpace(text)
+	if n < 0 {
+		return shapeUnknown
+	}
+	text = text[n+1:]
+	n = 0
+	for n < len(text) && text[n] != '[' && text[n] != ':' && text[n] != ' ' {
+		if text[n] == '/' {
+			return shapePostfix
+		}
+		n++
+	}
+	name := text[:n]
+	switch {
+	case string(name) == "smtpd", hasPrefix(name, "opensmtpd"):
+		return shapeOpensmtpd
+	case hasPrefix(name, "exim"):
+		return shapeExim
+	case hasPrefix(name, "qmail"):
+		return shapeQmail
+	case hasPrefix(name, "sm-"), string(name) == "sendmail":
+		return shapeSendmail
+	}
+	end := bytes.Index(text, []byte(": "))
+	if end < 0 {
+		return shapeOther
+	}
+	body := text[end+2:]
+	if len(body) == 0 {
+		return shapeOther
+	}
+	switch {
+	case body[0] == '{':
+		if s := recogniseJSON(body); s != shapeUnknown {
+			return s
+		}
+	case isHaraka(body):
+		return shapeHaraka
+	case isZonemta(body):
+		return shapeZonemta
+	}
+	if end = bytes.IndexByte(body[:min(len(body), maxQueueID)], ':'); end > 0 && isSendmailID(body[:end]) {
+		return shapeSendmail
+	}
+	return shapeOther
+}
+
+// recogniseJSON reads member names on the top level of an object until all of a
+// row of jsonShapes have been there.
+func recogniseJSON(line []byte) shape {
+	b := bytes.TrimLeft(line, "[ \t")
+	if len(b) == 0 || b[0] != '{' {
+		return shapeUnknown
+	}
+	b = b[1:]
+	var seen [len(jsonShapes)]uint8
+	for {
+		b = bytes.TrimLeft(b, ", \t\r\n")
+		if len(b) == 0 || b[0] != '"' {
+			return shapeUnknown
+		}
+		end := closingQuote(b, 0)
+		if end < 0 {
+			return shapeUnknown
+		}
+		key := b[1:end]
+		for i := range jsonShapes {
+			all := uint8(0)
+			for j, name := range jsonShapes[i].members {
+				if len(name) == len(key) && name == string(key) {
+					seen[i] |= 1 << j
+				}
+				if name != "" {
+					all |= 1 << j
+				}
+			}
+			if seen[i] == all {
+				return firstJSON + shape(i)
+			}
+		}
+		b = bytes.TrimLeft(b[end+1:], " \t")
+		if len(b) < 2 || b[0] != ':' {
+			return shapeUnknown
+		}
+		b = bytes.TrimLeft(b[1:], " \t")
+		switch {
+		case len(b) == 0:
+			return shapeUnknown
+		case b[0] == '"':
+			if end = closingQuote(b, 0); end < 0 {
+				return shapeUnknown
+			}
+			b = b[end+1:]
+		case b[0] == '{', b[0] == '[':
+			b = b[jsonNested(b):]
+		default:
+			n := bytes.IndexAny(b, ",}")
+			if n < 0 {
+				return shapeUnknown
+			}
+			b = b[n:]
+		}
+	}
+}
