@@ -14,9 +14,13 @@ import (
 	"testing"
 	"time"
 
+	kafkago "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/test/kafkatest"
 )
 
 // serveEnv makes the test binary a broker for benchmarks, so that its CPU time
@@ -39,12 +43,9 @@ var codecNames = []string{"none", "gzip", "snappy", "lz4", "zstd"}
 // serve is a broker whose every partition goes on for ever with one batch of
 // 1000 records of 370 bytes. It ends with its standard input.
 func serve(name string) error {
-	random := rand.New(rand.NewPCG(1, 2))
 	var records []testRecord
-	for i := range 1000 {
-		v := fmt.Sprintf(`{"type":"TransientFailure","id":"%016x%016x","sender":"bounce+%d@shop.example","recipient":"user%d@mail.example","queue":"mail.example","site":"mx.mail.example","size":%d,"response":{"code":451,"enhanced_code":{"class":4,"subject":7,"detail":1},"content":"try again later %08x"},"timestamp":%d,"num_attempts":%d,"peer_address":{"addr":"192.0.2.%d"}`,
-			random.Uint64(), random.Uint64(), random.IntN(1e6), random.IntN(1e6), random.IntN(1e5), random.Uint32(), 1790000000+i, random.IntN(9), random.IntN(256))
-		records = append(records, testRecord{delta: i, value: []byte((v + strings.Repeat(" ", 370))[:370])})
+	for i, v := range deliveries(1000) {
+		records = append(records, testRecord{delta: i, value: []byte(v)})
 	}
 	raw := appendRecords(nil, records)
 	var batch []byte
@@ -61,6 +62,17 @@ func serve(name string) error {
 	fmt.Println(c.ListenAddrs()[0])
 	_, err = io.Copy(io.Discard, os.Stdin)
 	return err
+}
+
+// deliveries makes n records of 370 bytes, as an MTA would log.
+func deliveries(n int) (all []string) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range n {
+		v := fmt.Sprintf(`{"type":"TransientFailure","id":"%016x%016x","sender":"bounce+%d@shop.example","recipient":"user%d@mail.example","queue":"mail.example","site":"mx.mail.example","size":%d,"response":{"code":451,"enhanced_code":{"class":4,"subject":7,"detail":1},"content":"try again later %08x"},"timestamp":%d,"num_attempts":%d,"peer_address":{"addr":"192.0.2.%d"}`,
+			random.Uint64(), random.Uint64(), random.IntN(1e6), random.IntN(1e6), random.IntN(1e5), random.Uint32(), 1790000000+i, random.IntN(9), random.IntN(256))
+		all = append(all, (v + strings.Repeat(" ", 370))[:370])
+	}
+	return all
 }
 
 // BenchmarkSource reads 370-byte records of 4 partitions from a broker in
@@ -90,45 +102,86 @@ func BenchmarkSource(b *testing.B) {
 			}
 			cfg := Config{Topics: []string{"records"}}
 			cfg.Brokers = []string{strings.TrimSpace(addr)}
-			s, err := New(cfg)
-			if err != nil {
-				b.Fatal(err)
-			}
-			ctx, cancel := context.WithCancel(b.Context())
-			var read atomic.Int64
-			b.SetBytes(370)
-			b.ReportAllocs()
-			var began time.Duration
-			err = s.Run(ctx, func(ctx context.Context, l *Lane) error {
-				if err := l.Open(ctx, event.Position{Segment: begun}); err != nil {
-					return err
-				}
-				var batch event.Batch
-				for {
-					if err := l.Read(ctx, &batch); err != nil {
-						return l.Close()
-					}
-					n := read.Load()
-					switch {
-					case n < 0: // done
-					case n == 0 && read.CompareAndSwap(0, 1): // warm now
-						b.ResetTimer()
-						began = cpu()
-					default:
-						if read.Add(int64(len(batch.Lines))) >= int64(b.N) {
-							cancel()
-						}
-					}
-				}
-			})
-			b.StopTimer()
-			if err != nil {
-				b.Fatal(err)
-			}
-			b.ReportMetric((cpu()-began).Seconds()/float64(read.Load())*1e6, "cpu-s/M")
-			b.ReportMetric(float64(read.Load())/b.Elapsed().Seconds(), "rec/s")
+			benchmark(b, cfg, b.N)
 		})
 	}
+}
+
+// benchmark reads n records from the beginning of a topic.
+func benchmark(b *testing.B, cfg Config, n int) {
+	b.Helper()
+	s, err := New(cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	defer cancel()
+	var read atomic.Int64
+	b.ReportAllocs()
+	b.ResetTimer()
+	began := cpu()
+	err = s.Run(ctx, func(ctx context.Context, l *Lane) error {
+		if err := l.Open(ctx, event.Position{Segment: begun}); err != nil {
+			return err
+		}
+		var batch event.Batch
+		for l.Read(ctx, &batch) == nil {
+			if read.Add(int64(len(batch.Lines))) >= int64(n) {
+				cancel()
+			}
+		}
+		return l.Close()
+	})
+	report(b, began, int(read.Load()))
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+// report tells what it cost to read n records.
+func report(b *testing.B, began time.Duration, n int) {
+	b.Helper()
+	b.StopTimer()
+	b.ReportMetric((cpu()-began).Seconds()/float64(n)*1e6, "cpu-s/M")
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "rec/s")
+}
+
+// BenchmarkServer reads 2 million such records, compressed by lz4, once from a
+// real Apache Kafka (-benchtime 1x): by this source, and by kafka-go's Reader for comparison.
+func BenchmarkServer(b *testing.B) {
+	const partitions, each = 4, 500_000
+	s := &server{Server: kafkatest.Start(b)}
+	s.producer = s.client(b, kgo.ProducerBatchCompression(kgo.Lz4Compression()), kgo.ProducerBatchMaxBytes(1_000_000))
+	topic := s.topic(b, partitions)
+	all := deliveries(each / 10)
+	for i := range int32(partitions * 10) {
+		send(b, s.producer, values(topic, i%partitions, all...)...)
+	}
+	cfg := s.config(topic)
+	b.Run("source", func(b *testing.B) {
+		benchmark(b, cfg, partitions*each)
+	})
+	b.Run("reader", func(b *testing.B) {
+		b.ReportAllocs()
+		began := cpu()
+		var g errgroup.Group
+		for p := range partitions {
+			g.Go(func() error {
+				r := kafkago.NewReader(kafkago.ReaderConfig{Brokers: cfg.Brokers, Topic: topic, Partition: p, MinBytes: 1, MaxBytes: 8 << 20, QueueCapacity: 10_000, MaxWait: 250 * time.Millisecond})
+				defer func() { _ = r.Close() }()
+				for range each {
+					if _, err := r.ReadMessage(b.Context()); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}
+		if err := g.Wait(); err != nil {
+			b.Fatal(err)
+		}
+		report(b, began, partitions*each)
+	})
 }
 
 // cpu is the CPU time of this process so far.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -21,7 +22,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen.
-const patience = 15 * time.Second
+var patience = map[bool]time.Duration{false: 15 * time.Second, true: time.Minute}[os.Getenv("E2E_SERVERS") == "1"]
 
 // startCluster starts a cluster of three brokers with a topic "records".
 func startCluster(t testing.TB, partitions int32, more ...kfake.Opt) *kfake.Cluster {
