@@ -500,7 +500,7 @@ func (c *cluster) collect(f *fetch, backlog bool) (wait time.Duration) {
 		k := p.free[len(p.free)-1]
 		p.free = p.free[:len(p.free)-1]
 		size := max(usual, p.maxBytes)
-		if cap(k.data) > 2*size {
+		if cap(k.data) > 2*size && len(k.data) < cap(k.data)/4 {
 			k.data = nil // left by a large batch
 		}
 		k.answered = false

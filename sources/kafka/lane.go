@@ -18,7 +18,7 @@ const (
 	// batchBytes is about how much Read returns at a time: small batches of
 	// records are put together, large ones are not taken apart.
 	batchBytes = 64 << 10
-	// keepBytes bounds the buffer that is kept after a large batch.
+	// keepBytes bounds the buffer that is kept while most of it is not needed.
 	keepBytes = 8 << 20
 	// referenceSpan is how far the times of the batches that Read puts together
 	// may lie apart, for the sake of event.Batch.Reference.
@@ -123,8 +123,8 @@ func (l *Lane) position() event.Position {
 // after a second without any, and as soon as the position has moved without a
 // line: when the start was found out, or past records that are not for us.
 func (l *Lane) Read(ctx context.Context, b *event.Batch) error {
-	if cap(b.Buffer) > keepBytes {
-		b.Buffer = nil
+	if cap(b.Buffer) > keepBytes && len(b.Buffer) < cap(b.Buffer)/4 {
+		b.Buffer = nil // left by a large batch
 	}
 	b.Reset()
 	if err := l.read(ctx, b); err != nil {
