@@ -20,9 +20,11 @@ func (g *ledger) total(t testing.TB, partitions, n int) {
 	for p := range partitions {
 		lane := fmt.Sprintf("records/%d", p)
 		g.has(t, lane, want...)
-		if !slices.IsSorted(g.offsets[lane]) {
-			t.Errorf("%s is out of order", lane)
-		}
+		g.locked(func() {
+			if !slices.IsSorted(g.offsets[lane]) {
+				t.Errorf("%s is out of order", lane)
+			}
+		})
 	}
 }
 

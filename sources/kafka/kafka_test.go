@@ -165,6 +165,13 @@ func (g *ledger) once(ctx context.Context, l *Lane) (err error) {
 	}
 }
 
+// locked calls look with the ledger locked.
+func (g *ledger) locked(look func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	look()
+}
+
 // wait waits until ok, which is called with the ledger locked.
 func (g *ledger) wait(t testing.TB, what string, ok func() bool) {
 	t.Helper()
@@ -248,13 +255,13 @@ func TestEveryCodec(t *testing.T) {
 			g := newLedger()
 			s, stop := start(t, quick(c), g)
 			g.has(t, "records/0", want...)
+			if err := stop(); err != nil {
+				t.Fatal(err)
+			}
 			for i, at := range g.offsets["records/0"] {
 				if at != int64(i) {
 					t.Fatalf("line %d is at offset %d", i, at)
 				}
-			}
-			if err := stop(); err != nil {
-				t.Fatal(err)
 			}
 			if st := s.Stats().Lanes[0]; st.Records != int64(len(want)) || st.Offset != st.End || st.Open {
 				t.Errorf("%+v", st)
@@ -415,9 +422,11 @@ func TestLongRecordsAreCut(t *testing.T) {
 	g := newLedger()
 	start(t, cfg, g)
 	g.has(t, "records/0", "short", long[:256], "after")
-	if g.truncated != 1 {
-		t.Errorf("%d truncated", g.truncated)
-	}
+	g.locked(func() {
+		if g.truncated != 1 {
+			t.Errorf("%d truncated", g.truncated)
+		}
+	})
 }
 
 // A batch is larger than what is fetched at a time, and than a partition's share.

@@ -188,9 +188,11 @@ func TestServer(t *testing.T) {
 		g.at[topic+"/0"] = event.Position{Offset: 10}
 		start(t, s.config(topic), g)
 		g.has(t, topic+"/0", numbers(60, 100)...)
-		if g.lost[topic+"/0"] != 50 {
-			t.Errorf("lost %d", g.lost[topic+"/0"])
-		}
+		g.locked(func() {
+			if g.lost[topic+"/0"] != 50 {
+				t.Errorf("lost %d", g.lost[topic+"/0"])
+			}
+		})
 	})
 
 	t.Run("large batch", func(t *testing.T) {
@@ -261,9 +263,7 @@ func TestServer(t *testing.T) {
 			lane := fmt.Sprintf("%s/%d", topic, partition)
 			g.has(t, lane, numbers(0, rounds*each)...)
 		}
-		if g.conflicts > 0 {
-			t.Logf("%d conflicts", g.conflicts)
-		}
+		g.locked(func() { t.Logf("%d conflicts", g.conflicts) })
 	})
 }
 
