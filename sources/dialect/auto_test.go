@@ -70,6 +70,12 @@ func TestRecognised(t *testing.T) {
 	}
 }
 
+func TestJSONMembersFit(t *testing.T) {
+	if n := len(jsonMembers.bits); n > 64 {
+		t.Errorf("%d names; there are 64 bits", n)
+	}
+}
+
 // No row of members could be told for another's.
 func TestJSONShapesAreApart(t *testing.T) {
 	for i, a := range jsonShapes {

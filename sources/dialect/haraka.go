@@ -37,8 +37,39 @@ func newHaraka(location *time.Location) *haraka {
 type harakaLine struct {
 	uuid, origin []byte
 	message      []byte
-	fields       []byte // text and logfmt: more "key=value", else nil
-	object       []byte // JSON: the object, else nil
+	fields       []byte // text and logfmt: more "key=value", not read yet
+	delivered    bool   // there is a field "delivered file"
+
+	code, msg                        []byte // of a hook's result
+	host, ip, response, delay, rcpts []byte // of a delivery
+}
+
+// set notes the value of a field.
+func (l *harakaLine) set(key, value []byte) {
+	switch string(key) {
+	case "uuid":
+		l.uuid = value
+	case "origin", "source": // source: before Haraka 3
+		l.origin = value
+	case "message":
+		l.message = value
+	case "delivered file":
+		l.delivered = true
+	case "code":
+		l.code = value
+	case "msg":
+		l.msg = value
+	case "host":
+		l.host = value
+	case "ip":
+		l.ip = value
+	case "response":
+		l.response = value
+	case "delay":
+		l.delay = value
+	case "rcpts":
+		l.rcpts = value
+	}
 }
 
 // isHaraka reports whether b starts as a line in one of the formats does.
@@ -129,6 +160,7 @@ func (l *harakaLine) text(b []byte) error {
 		}
 	}
 	l.message, l.fields = b, b
+	l.delivered = hasPrefix(b, "delivered file=")
 	return nil
 }
 
@@ -137,16 +169,10 @@ func (l *harakaLine) logfmt(b []byte) {
 	for len(b) > 0 {
 		var key, value []byte
 		key, value, b = logfmtField(b)
-		switch string(key) {
-		case "uuid":
-			l.uuid = value
-		case "origin", "source": // source: before Haraka 3
-			l.origin = value
-		case "message":
-			l.message, l.fields = value, b
-			if len(value) == 0 { // all is in the fields
-				l.message = b
-			}
+		l.set(key, value)
+		if string(key) == "message" {
+			l.fields = b
+			l.delivered = hasPrefix(b, "delivered file=")
 			return
 		}
 	}
@@ -167,31 +193,49 @@ func logfmtField(b []byte) (key, value, rest []byte) {
 	return key, value, rest
 }
 
-// field returns the value of a field behind the message.
-func (l *harakaLine) field(name string) []byte {
-	if l.object != nil {
-		return jsonMember(l.object, name)
-	}
+// readFields reads the fields behind the message; JSON's have been read.
+func (l *harakaLine) readFields() {
 	for b := l.fields; len(b) > 0; {
 		var key, value []byte
 		key, value, b = logfmtField(b)
-		if string(key) == name || hasSuffix(key, name) && key[len(key)-len(name)-1] == ' ' {
-			return value
+		if i := bytes.LastIndexByte(key, ' '); i >= 0 {
+			key = key[i+1:] // words of the message before
 		}
+		l.set(key, value)
 	}
-	return nil
 }
 
-// json reads the object of a line.
-func (l *harakaLine) json(b []byte) error {
-	b = bytes.TrimRight(b, " \r\n")
-	if b[len(b)-1] != '}' {
-		return errHarakaJSON
-	}
-	l.object = b
-	l.uuid, l.message = jsonMember(b, "uuid"), jsonMember(b, "message")
-	if l.origin = jsonMember(b, "origin"); l.origin == nil {
-		l.origin = jsonMember(b, "source")
+// json reads the object of a line: flat, all of it.
+func (l *harakaLine) json(object []byte) error {
+	b := object[1:]
+	for {
+		b = bytes.TrimLeft(b, ", \t")
+		if len(b) > 0 && b[0] == '}' {
+			break
+		}
+		if len(b) == 0 || b[0] != '"' {
+			return errHarakaJSON
+		}
+		end := closingQuote(b, 0)
+		if end < 0 {
+			return errHarakaJSON
+		}
+		key := b[1:end]
+		b = bytes.TrimLeft(b[end+1:], " \t")
+		if len(b) < 2 || b[0] != ':' {
+			return errHarakaJSON
+		}
+		b = bytes.TrimLeft(b[1:], " \t")
+		n := jsonLength(b)
+		if n == 0 {
+			return errHarakaJSON
+		}
+		if value := b[:n]; value[0] == '"' {
+			l.set(key, value[1:n-1])
+		} else {
+			l.set(key, value)
+		}
+		b = b[n:]
 	}
 	if l.uuid == nil || l.origin == nil {
 		return errHarakaJSON
@@ -199,51 +243,30 @@ func (l *harakaLine) json(b []byte) error {
 	return nil
 }
 
-// jsonMember returns the value of a member of a flat object, a string without
-// its quotes and with its escapes as they stand, or nil.
-func jsonMember(object []byte, name string) []byte {
-	b := object[1:]
-	for {
-		start := bytes.IndexByte(b, '"')
-		if start < 0 {
-			return nil
-		}
-		end := closingQuote(b, start)
-		if end < 0 {
-			return nil
-		}
-		key := b[start+1 : end]
-		b = bytes.TrimLeft(b[end+1:], " \t")
-		if len(b) < 2 || b[0] != ':' {
-			return nil
-		}
-		b = bytes.TrimLeft(b[1:], " \t")
-		var value []byte
-		switch {
-		case len(b) == 0:
-			return nil
-		case b[0] == '"':
-			if end = closingQuote(b, 0); end < 0 {
-				return nil
-			}
-			value, b = b[1:end], b[end+1:]
-		case b[0] == '{' || b[0] == '[':
-			n := jsonNested(b)
-			value, b = b[:n], b[n:]
-		default:
-			n := bytes.IndexAny(b, ",}")
-			if n < 0 {
-				return nil
-			}
-			value, b = bytes.TrimRight(b[:n], " "), b[n:]
-		}
-		if string(key) == name {
-			return value
-		}
+// jsonLength returns the length of the JSON value that b starts with, 0 if it
+// has no end.
+func jsonLength(b []byte) int {
+	if len(b) == 0 {
+		return 0
 	}
+	switch b[0] {
+	case '"':
+		return closingQuote(b, 0) + 1
+	case '{', '[':
+		return jsonNested(b)
+	}
+	n := 0
+	for n < len(b) && b[n] != ',' && b[n] != '}' && b[n] != ' ' {
+		n++
+	}
+	if n == len(b) {
+		return 0
+	}
+	return n
 }
 
-// jsonNested returns the length of the object or array that b starts with.
+// jsonNested returns the length of the object or array that b starts with, 0 if
+// it has no end.
 func jsonNested(b []byte) int {
 	depth := 0
 	for i := 0; i < len(b); i++ {
@@ -257,12 +280,12 @@ func jsonNested(b []byte) int {
 		case '"':
 			end := closingQuote(b, i)
 			if end < 0 {
-				return len(b)
+				return 0
 			}
 			i = end
 		}
 	}
-	return len(b)
+	return 0
 }
 
 // outbound reads a line about a delivery.
@@ -295,17 +318,18 @@ func (l *harakaLine) outbound(e *event.Event, dst []event.Event) ([]event.Event,
 		}
 	case hasPrefix(m, bouncing):
 		return harakaFailed(e, event.Bounced, m[len(bouncing):], dst), nil
-	case hasPrefix(m, "delivered file="), l.object != nil && len(m) == 0 && l.field("delivered file") != nil:
-		return l.delivered(e, dst)
+	case l.delivered:
+		return l.delivery(e, dst)
 	}
 	return dst, nil
 }
 
-// delivered reads the fields of a delivery: host, ip, response, delay in
+// delivery reads the fields of a delivery: host, ip, response, delay in
 // seconds, and rcpts as "delivered/deferred/bounced". The recipients have no
 // names here; those that were not delivered to have lines of their own.
-func (l *harakaLine) delivered(e *event.Event, dst []event.Event) ([]event.Event, error) {
-	count, _ := cut(l.field("rcpts"), '/')
+func (l *harakaLine) delivery(e *event.Event, dst []event.Event) ([]event.Event, error) {
+	l.readFields()
+	count, _ := cut(l.rcpts, '/')
 	if len(count) == 0 || len(count) > 6 || !areDigits(count) {
 		return dst, errHarakaRcpts
 	}
@@ -320,10 +344,10 @@ func (l *harakaLine) delivered(e *event.Event, dst []event.Event) ([]event.Event
 	if n > 1 {
 		e.Attempts = n
 	}
-	e.Relay, e.RelayIP = l.field("host"), l.field("ip")
-	e.Delay = seconds(l.field("delay"))
+	e.Relay, e.RelayIP = l.host, l.ip
+	e.Delay = seconds(l.delay)
 	r := &e.Reply
-	r.Text, r.Origin, r.Stage = l.field("response"), event.OriginRemote, event.StageEnd
+	r.Text, r.Origin, r.Stage = l.response, event.OriginRemote, event.StageEnd
 	readCodes(r, r.Text)
 	return append(dst, *e), nil
 }
@@ -377,42 +401,43 @@ func harakaFailed(e *event.Event, outcome event.Outcome, why []byte, dst []event
 //	recipient <bob@y.example> code=DENY msg="no such user" sender=news@shop.example
 //	message mid=<…> … code=DENY msg="spam"
 func (l *harakaLine) core(e *event.Event, dst []event.Event) []event.Event {
+	const sender, recipient = "sender <", "recipient <"
 	m := l.message
-	e.Reply.Origin = event.OriginLocal
+	r := &e.Reply
+	start := 0
 	switch {
-	case hasPrefix(m, "sender <"):
-		a, rest, ok := address(m[len("sender <"):], " ")
-		if !ok {
-			return dst
-		}
-		e.SenderKnown, e.Sender, e.Reply.Stage = true, a, event.StageMail
-		if l.object == nil && rest != nil {
-			l.fields = rest
-		}
-		if !l.denied() {
-			e.Kind, e.Reply = event.Arrival, event.Reply{}
-			return append(dst, *e)
-		}
-	case hasPrefix(m, "recipient <"):
-		a, rest, ok := address(m[len("recipient <"):], " ")
-		if l.object == nil && rest != nil {
-			l.fields = rest
-		}
-		if !ok || !l.denied() {
-			return dst
-		}
-		e.Recipient, e.Reply.Stage = a, event.StageRcpt
+	case hasPrefix(m, sender):
+		start, r.Stage = len(sender), event.StageMail
+	case hasPrefix(m, recipient):
+		start, r.Stage = len(recipient), event.StageRcpt
 	case hasPrefix(m, "message"):
-		if !l.denied() {
-			return dst
-		}
-		e.Reply.Stage = event.StageEnd
+		r.Stage = event.StageEnd
 	default:
 		return dst
 	}
-	e.Kind, e.Outcome, e.Reply.Text = event.Rejection, event.RejectedInbound, l.field("msg")
+	if start > 0 {
+		a, rest, ok := address(m[start:], " ")
+		if !ok {
+			return dst
+		}
+		if r.Stage == event.StageMail {
+			e.SenderKnown, e.Sender = true, a
+		} else {
+			e.Recipient = a
+		}
+		if len(rest) > 0 {
+			l.fields = rest // in the text format they follow the address
+		}
+	}
+	l.readFields()
+	switch {
+	case hasPrefix(l.code, "DENY"):
+		e.Kind, e.Outcome = event.Rejection, event.RejectedInbound
+		r.Origin, r.Text = event.OriginLocal, l.msg
+	case r.Stage == event.StageMail:
+		e.Kind, e.Reply = event.Arrival, event.Reply{}
+	default:
+		return dst
+	}
 	return append(dst, *e)
 }
-
-// denied reports whether the code of a hook's result refuses the client.
-func (l *harakaLine) denied() bool { return hasPrefix(l.field("code"), "DENY") }

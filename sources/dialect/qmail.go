@@ -183,15 +183,18 @@ func (p *qmail) report(e *event.Event, text []byte, dst []event.Event) ([]event.
 }
 
 // qmailStages are what qmail-remote says of the server before its words.
-var qmailStages = [...]stageText{
-	{"_does_not_like_recipient.", event.StageRcpt},
-	{"_but_sender_was_rejected.", event.StageMail},
-	{"_but_greeting_failed.", event.StageConnect},
-	{"_but_my_name_was_rejected.", event.StageHelo},
-	{"_failed_on_DATA_command.", event.StageData},
-	{"_failed_after_I_sent_the_message.", event.StageEnd},
-	{"_accepted_message.", event.StageEnd},
-	{"_but_connection_died.", event.StageUnknown},
+var qmailStages = [...]struct {
+	text  []byte
+	stage event.Stage
+}{
+	{[]byte("_does_not_like_recipient."), event.StageRcpt},
+	{[]byte("_but_sender_was_rejected."), event.StageMail},
+	{[]byte("_but_greeting_failed."), event.StageConnect},
+	{[]byte("_but_my_name_was_rejected."), event.StageHelo},
+	{[]byte("_failed_on_DATA_command."), event.StageData},
+	{[]byte("_failed_after_I_sent_the_message."), event.StageEnd},
+	{[]byte("_accepted_message."), event.StageEnd},
+	{[]byte("_but_connection_died."), event.StageUnknown},
 }
 
 // qmailText reads the text of a report, in which qmail-send writes "_" for
@@ -213,7 +216,7 @@ func qmailText(e *event.Event, text []byte) {
 		ours, reply = text[:i], text[i+len(said):]
 	}
 	for _, s := range qmailStages {
-		if i := bytes.Index(ours, []byte(s.text)); i >= 0 {
+		if i := bytes.Index(ours, s.text); i >= 0 {
 			start := i
 			for start > 0 && ours[start-1] != '_' && ours[start-1] != '/' {
 				start--

@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -167,15 +168,20 @@ func token(text []byte) (word, rest []byte) {
 // closingQuote returns the index of the quote that ends the string which starts
 // with a quote at text[i], where \" is none; -1 without any.
 func closingQuote(text []byte, i int) int {
-	for i++; i < len(text); i++ {
-		switch text[i] {
-		case '\\':
-			i++
-		case '"':
-			return i
+	for from := i + 1; ; {
+		n := bytes.IndexByte(text[from:], '"')
+		if n < 0 {
+			return -1
 		}
+		end, escapes := from+n, 0
+		for end-escapes > i+1 && text[end-escapes-1] == '\\' {
+			escapes++
+		}
+		if escapes%2 == 0 {
+			return end
+		}
+		from = end + 1
 	}
-	return -1
 }
 
 // isHex reports whether b is all hexadecimal digits, of which there are some.
