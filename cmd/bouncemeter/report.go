@@ -2,11 +2,15 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -25,7 +29,7 @@ import (
 
 type reportCommand struct {
 	Output    string   `short:"o" enum:"table,json,html" default:"table" help:"Form of the report: table, json or html."`
-	From      string   `default:"postfix" placeholder:"DIALECT" help:"Format of the logs (${default})."`
+	From      string   `default:"auto" placeholder:"DIALECT" help:"Format of the logs; auto finds out each line's own."`
 	Timezone  string   `default:"Local" placeholder:"ZONE" help:"Time zone of timestamps that do not tell it, such as Europe/Berlin."`
 	Ledger    string   `placeholder:"FILE" help:"Report from a daemon's ledger instead of logs; the daemon may be running."`
 	Last      string   `placeholder:"TIME" help:"With --ledger: only this long back, such as 24h or 7d."`
@@ -131,12 +135,14 @@ func (r reportCommand) fromFiles(ctx context.Context, c console) (*report.Report
 		Hosts: window.NewNames(reportNames), Streams: window.NewNames(reportNames),
 		MaxSeries: reportSeries, Sample: rules.NewSession().Sample,
 	})
+	var parsers []dialect.Parser
 	err = pipeline.Scan(ctx, files, pipeline.OneShot{
 		NewParser: func() dialect.Parser {
 			p, err := dialect.New(r.From, location)
 			if err != nil {
 				panic(err) // it could be made a moment ago
 			}
+			parsers = append(parsers, p)
 			return p
 		},
 		NewClassifier: func() pipeline.Classifier { return rules.NewSession() },
@@ -148,11 +154,31 @@ func (r reportCommand) fromFiles(ctx context.Context, c console) (*report.Report
 	if err != nil {
 		return nil, err
 	}
+	if isTerminal(c.err) {
+		sayRecognised(c.err, parsers)
+	}
 	delta := counter.Delta()
 	b := report.NewBuilder(0)
 	b.AddDelta(delta)
 	counter.Trend(b.AddTrend)
 	return b.Report(), nil
+}
+
+// sayRecognised tells which dialects the lines were read as, if that was found
+// out.
+func sayRecognised(w io.Writer, parsers []dialect.Parser) {
+	lines := make(map[string]int64)
+	for _, p := range parsers {
+		if r, ok := p.(dialect.Recogniser); ok {
+			for name, n := range r.Recognised() {
+				lines[name] += n
+			}
+		}
+	}
+	names := slices.SortedFunc(maps.Keys(lines), func(a, b string) int { return cmp.Or(cmp.Compare(lines[b], lines[a]), cmp.Compare(a, b)) })
+	if len(names) > 0 {
+		fmt.Fprintln(w, "bouncemeter: read as", strings.Join(names, ", "))
+	}
 }
 
 // trendStep is the finest step of a report's trend; the report may show a
