@@ -99,3 +99,27 @@ func TestMTAAllocations(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkAutoPostfix is what recognition costs for the commonest log.
+func BenchmarkAutoPostfix(b *testing.B) {
+	for _, name := range []string{"postfix", Auto} {
+		b.Run(name, func(b *testing.B) {
+			p, _ := New(name, time.UTC)
+			p.Reference(time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC))
+			bytes := 0
+			var lines [][]byte
+			for _, l := range postfixLines {
+				lines = append(lines, []byte(l.line))
+				bytes += len(l.line) + 1
+			}
+			events := make([]event.Event, 0, 4)
+			b.SetBytes(int64(bytes))
+			b.ReportAllocs()
+			for b.Loop() {
+				for _, line := range lines {
+					events, _ = p.Parse(line, events[:0])
+				}
+			}
+		})
+	}
+}
