@@ -172,7 +172,7 @@ func (c *Config) Validate() error {
 	}
 	size("max_record_bytes", c.MaxRecordBytes, 256, 16<<20)
 	size("fetch_bytes", c.FetchBytes, 4<<10, 64<<20)
-	size("buffer_bytes", c.BufferBytes, 1<<20, 4<<30-1)
+	size("buffer_bytes", c.BufferBytes, 1<<20, 1<<30)
 	size("max_batch_bytes", c.MaxBatchBytes, 64<<10, 1<<30)
 	size("min_bytes", c.MinBytes, 1, 16<<20)
 	duration := func(field string, value, least, most time.Duration) {
