@@ -128,9 +128,9 @@ func (t *Table) Apply(e *event.Event) {
 	if len(e.DeliveryID) > 0 {
 		t.number(e)
 	}
-	if len(e.QueueID) == 0 {
+	if len(e.QueueID) == 0 || e.Joined {
 		t.senderFrom(e)
-		e.FirstOutcome = true
+		e.FirstOutcome = e.FirstOutcome || !e.Joined
 		if e.Kind == event.Expiry {
 			expired(e, event.Unset)
 		}
@@ -239,9 +239,8 @@ func (t *Table) keep(key uint64, e *event.Event) {
 func (t *Table) attempt(key uint64, now uint32, e *event.Event) {
 	m := t.live(key, now)
 	t.complete(e, key, m)
-	if e.Repeat && len(e.Reply.Text) == 0 && m != nil && m.cause() != event.Unset {
-		// Our own MTA did not try again and says no more than that.
-		e.Verdict.Category = m.cause()
+	if e.Repeat && len(e.Reply.Text) == 0 {
+		t.repeat(e, m)
 	}
 
 	if m != nil && m.cause() == event.Unset && e.Outcome != event.Deferred {
@@ -280,6 +279,16 @@ func (t *Table) attempt(key uint64, now uint32, e *event.Event) {
 	case again:
 		t.forgetRecipientAt(i)
 	}
+}
+
+// repeat judges an attempt of which our own MTA says no more than that it did
+// not try again: the cause is that of the attempt before.
+func (t *Table) repeat(e *event.Event, m *entry) {
+	category := event.Unclassified
+	if m != nil && m.cause() != event.Unset {
+		category = m.cause()
+	}
+	e.Verdict = event.Verdict{Category: category, Persistence: event.Transient}
 }
 
 func (t *Table) expire(key uint64, now uint32, e *event.Event) {

@@ -285,11 +285,15 @@ var sendmailStages = [...]stageText{
 // sendmailRelay reads "host. [address]", "host." or "local".
 func sendmailRelay(e *event.Event, value []byte) {
 	host, addr := cut(value, ' ')
-	if n := len(host); n > 0 && host[n-1] == '.' {
-		host = host[:n-1]
-	}
 	if e.Local {
 		return
+	}
+	switch n := len(host); {
+	case n > 2 && host[0] == '[' && host[n-1] == ']': // a host by its address
+		host = host[1 : n-1]
+		e.RelayIP = host
+	case n > 0 && host[n-1] == '.':
+		host = host[:n-1]
 	}
 	e.Relay = host
 	if n := len(addr); n > 2 && addr[0] == '[' && addr[n-1] == ']' {
