@@ -25,7 +25,7 @@ var layers = []layer{
 	{folder: "sources/dialect", ours: []string{"event"}, pure: true},
 	{folder: "sources/dialect/message", ours: []string{"event"}, pure: true, modules: []string{"github.com/emersion/go-message", "github.com/emersion/go-message/charset"}},
 	{folder: "pipeline/correlate", ours: []string{"event"}, pure: true, modules: []string{"github.com/cespare/xxhash/v2"}},
-	{folder: "pipeline/window", ours: []string{"event"}, pure: true, modules: []string{"github.com/cespare/xxhash/v2"}},
+	{folder: "pipeline/window", ours: []string{"event", "internal/short"}, pure: true, modules: []string{"github.com/cespare/xxhash/v2"}},
 	{folder: "pipeline/spike", ours: []string{"event", "pipeline/window"}, pure: true},
 	// The classifier is pure but for the rule files that it reads when it is made.
 	{folder: "classifier", ours: []string{"event"}},
@@ -49,6 +49,7 @@ var layers = []layer{
 	{folder: "internal/simulate", ours: []string{"event"}},
 	{folder: "internal/simulate/cmd/*", ours: []string{"internal/simulate"}},
 	{folder: "internal/kafkaclient"},
+	{folder: "internal/short", pure: true},
 	{folder: "internal/policy"},
 	{folder: "internal/app", ours: []string{"*", "*/*", "sources/dialect/message"}},
 	{folder: "cmd/*", ours: []string{"*", "*/*", "sources/dialect/message"}},

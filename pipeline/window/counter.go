@@ -2,6 +2,7 @@ package window
 
 import (
 	"math"
+	"math/bits"
 
 	"github.com/bouncemeter/bouncemeter/event"
 )
@@ -49,15 +50,14 @@ type Counter struct {
 	providerNames []string
 	lately        [256]provider // by a cheap hash of the name
 
-	series map[seriesKey]*series
-	recent [recentSeries]*series // by a hash of the key
+	series seriesTable
 
 	delta     Delta
 	counts    map[countKey]int32 // index into delta.Counts
 	domains   map[domainKey]int32
 	delays    map[delayKey]int32
 	templates map[uint64]*template
-	epoch     uint32 // of this delta: local cells of another are void
+	period    uint64 // of this delta and hour: cells of another are void
 	trend     map[int64]*trendCell
 	trendAt   int64 // start of trendLast
 	trendLast *trendCell
@@ -65,11 +65,29 @@ type Counter struct {
 
 	latest int64 // the latest event time
 	closed int64 // windows that start before this are closed
+
+	// The windows that the last event fell into.
+	fine, coarse, course current
 }
 
-// recentSeries is a power of two: that many series at the most are found without
-// a look into the map.
-const recentSeries = 1 << 12
+// current is the window that the last event fell into, as most of the next do:
+// dividing takes longer than all else that is done with a time.
+type current struct {
+	span       int64
+	start, end int64
+}
+
+// of returns the start of the window that a time falls into.
+func (c *current) of(seconds int64) int64 {
+	if seconds < c.start || seconds >= c.end {
+		c.start = window(seconds, c.span)
+		c.end = c.start + c.span
+		if c.span == 0 {
+			c.end = math.MaxInt64
+		}
+	}
+	return c.start
+}
 
 // seriesKey is a Series by numbers: the sender, and all else in one word.
 type seriesKey struct {
@@ -82,7 +100,7 @@ type seriesKey struct {
 type rest uint64
 
 // id16 returns the number of a name in 16 bits; names beyond that are Other.
-func id16(l *local) uint16 {
+func id16(l *spelling) uint16 {
 	if l.id > math.MaxUint16 {
 		return uint16(idOther)
 	}
@@ -95,19 +113,8 @@ type provider struct {
 	id   uint16
 }
 
-// series is a Series with the cells it counted into last: most events fall
-// into the window of the one before.
-type series struct {
-	Series
-	key   seriesKey
-	start int64
-	count int32 // index into delta.Counts; -1 if there is none for start
-	delay int32 // index into delta.Delays, likewise for dhour
-	dhour int64
-}
-
 type countKey struct {
-	series *series
+	series *Series
 	start  int64
 }
 
@@ -140,7 +147,10 @@ func NewCounter(c Config) *Counter {
 	if c.MaxTemplates <= 0 {
 		c.MaxTemplates = 20_000
 	}
-	k := &Counter{config: c, templates: make(map[uint64]*template)}
+	k := &Counter{
+		config: c, templates: make(map[uint64]*template),
+		fine: current{span: c.Span}, coarse: current{span: c.CoarseSpan}, course: current{span: c.TrendSpan},
+	}
 	if c.TrendSpan > 0 {
 		k.trend = make(map[int64]*trendCell)
 	}
@@ -160,20 +170,17 @@ func (k *Counter) renumber() {
 	k.hosts = newDimension(k.config.Hosts)
 	k.streams = newDimension(k.config.Streams)
 	k.providers, k.providerNames, k.lately = make(map[string]uint16), nil, [256]provider{}
-	k.series = make(map[seriesKey]*series)
-	k.recent = [recentSeries]*series{}
+	k.series = newSeriesTable()
 }
 
 // empty starts a new delta.
 func (k *Counter) empty() {
 	k.delta = Delta{}
-	k.epoch++
+	k.period++
 	k.counts = make(map[countKey]int32)
 	k.domains = make(map[domainKey]int32)
 	k.delays = make(map[delayKey]int32)
-	for _, s := range k.series {
-		s.count, s.delay = -1, -1
-	}
+	k.series.empty()
 }
 
 // Lines adds to the line statistics.
@@ -187,7 +194,7 @@ func (k *Counter) Add(e *event.Event) {
 	k.span(seconds)
 
 	provider := k.provider(e.Provider)
-	var sender *local
+	var sender *spelling
 	if e.SenderKnown {
 		sender = k.senders.find(e.SenderDomain)
 	} else {
@@ -203,7 +210,7 @@ func (k *Counter) Add(e *event.Event) {
 		r |= rest(e.Verdict.Secondary)
 	}
 	s := k.lookup(sender, r)
-	c := k.cell(s, window(seconds, k.config.Span))
+	c := k.cell(s, k.fine.of(seconds))
 	c.Attempts += n
 	if e.FirstOutcome {
 		c.Firsts++
@@ -223,7 +230,10 @@ func (k *Counter) Add(e *event.Event) {
 	if e.Kind == event.Expiry {
 		return // neither a recipient nor a delay of an attempt
 	}
-	hour := window(seconds, k.config.CoarseSpan)
+	if seconds < k.coarse.start || seconds >= k.coarse.end {
+		k.period++
+	}
+	hour := k.coarse.of(seconds)
 	k.addDomain(hour, e, n)
 	if e.Delay >= 0 {
 		k.addDelay(s, hour, provider, e)
@@ -265,44 +275,34 @@ func (k *Counter) provider(s string) uint16 {
 }
 
 // lookup returns the series of a sender.
-func (k *Counter) lookup(sender *local, r rest) *series {
+func (k *Counter) lookup(sender *spelling, r rest) *series {
 	key := seriesKey{sender.id, r}
-	recent := &k.recent[(uint64(r)*0x9E3779B97F4A7C15^uint64(sender.id)*0xD6E8FEB86659FD93)>>52%recentSeries]
-	if s := *recent; s != nil && s.key == key {
+	s := k.series.find(key)
+	if s.Series != nil {
 		return s
 	}
-	s, ok := k.series[key]
-	if !ok {
-		if len(k.series) >= k.config.MaxSeries && sender.id != idOther {
-			k.delta.Lines.Folded++
-			return k.lookup(&k.senders.reserved[idOther], r)
-		}
-		s = &series{
-			Series: Series{
-				Outcome:      event.Outcome(r >> 12 & 0xf),
-				Category:     event.Category(r >> 6 & 0x3f),
-				Secondary:    event.Category(r & 0x3f),
-				Provider:     k.providerNames[uint16(r>>16)],
-				SenderDomain: k.senders.text[sender.id],
-				Host:         k.hosts.text[uint16(r>>48)],
-				Stream:       k.streams.text[uint16(r>>32)],
-			},
-			key:   key,
-			count: -1, delay: -1,
-		}
-		k.series[key] = s
+	if k.series.n >= k.config.MaxSeries && sender.id != idOther {
+		k.delta.Lines.Folded++
+		return k.lookup(&k.senders.reserved[idOther], r)
 	}
-	*recent = s
-	return s
+	return k.series.insert(key, &Series{
+		Outcome:      event.Outcome(r >> 12 & 0xf),
+		Category:     event.Category(r >> 6 & 0x3f),
+		Secondary:    event.Category(r & 0x3f),
+		Provider:     k.providerNames[uint16(r>>16)],
+		SenderDomain: k.senders.text[sender.id],
+		Host:         k.hosts.text[uint16(r>>48)],
+		Stream:       k.streams.text[uint16(r>>32)],
+	})
 }
 
 func (k *Counter) cell(s *series, start int64) *Count {
 	if s.count < 0 || s.start != start {
-		key := countKey{s, start}
+		key := countKey{s.Series, start}
 		i, ok := k.counts[key]
 		if !ok {
 			i = int32(len(k.delta.Counts))
-			k.delta.Counts = append(k.delta.Counts, Count{Series: &s.Series, Start: start})
+			k.delta.Counts = append(k.delta.Counts, Count{Series: s.Series, Start: start})
 			k.counts[key] = i
 		}
 		s.start, s.count = start, i
@@ -312,11 +312,11 @@ func (k *Counter) cell(s *series, start int64) *Count {
 
 func (k *Counter) addDomain(hour int64, e *event.Event, n int64) {
 	d := k.recipients.find(e.RecipientDomain())
-	key := domainKey{hour, d.id, e.Outcome, e.Verdict.Category}
-	if d.epoch == k.epoch && d.domain == key {
+	if d.period == k.period && d.outcome == e.Outcome && d.category == e.Verdict.Category {
 		k.delta.Domains[d.cell].Attempts += n
 		return
 	}
+	key := domainKey{hour, d.id, e.Outcome, e.Verdict.Category}
 	i, ok := k.domains[key]
 	if !ok {
 		i = int32(len(k.delta.Domains))
@@ -325,8 +325,8 @@ func (k *Counter) addDomain(hour int64, e *event.Event, n int64) {
 		})
 		k.domains[key] = i
 	}
-	if e.Outcome == event.Delivered || d.epoch != k.epoch {
-		d.domain, d.cell, d.epoch = key, i, k.epoch // what most of its mail will be
+	if e.Outcome == event.Delivered || d.period != k.period { // what most of its mail will be
+		d.period, d.cell, d.outcome, d.category = k.period, i, e.Outcome, e.Verdict.Category
 	}
 	k.delta.Domains[i].Attempts += n
 }
@@ -337,26 +337,40 @@ func (k *Counter) addDelay(s *series, hour int64, provider uint16, e *event.Even
 		i, ok := k.delays[key]
 		if !ok {
 			i = int32(len(k.delta.Delays))
-			k.delta.Delays = append(k.delta.Delays, DelayCount{Start: hour, Provider: s.Provider, Outcome: e.Outcome})
+			k.delta.Delays = append(k.delta.Delays, DelayCount{Start: hour, Provider: s.Series.Provider, Outcome: e.Outcome})
 			k.delays[key] = i
 		}
 		s.dhour, s.delay = hour, i
 	}
 	d := &k.delta.Delays[s.delay]
 	d.Micros += e.Delay
-	i := 0
-	for i < len(delayMicros) && e.Delay > delayMicros[i] {
+	// No two bounds have as many bits in microseconds, so there is one bound to
+	// compare with.
+	i := delayFirst[bits.Len64(uint64(e.Delay))]
+	if e.Delay > delayMicros[i] {
 		i++
 	}
 	d.Buckets[i]++
 }
 
-// delayMicros is DelayBounds in microseconds.
-var delayMicros = func() (bounds [len(DelayBounds)]int64) {
+// delayMicros is DelayBounds in microseconds, and what no delay is beyond.
+var delayMicros = func() (bounds [len(DelayBounds) + 1]int64) {
 	for i, seconds := range DelayBounds {
 		bounds[i] = int64(seconds * 1e6)
 	}
+	bounds[len(DelayBounds)] = math.MaxInt64
 	return bounds
+}()
+
+// delayFirst has, for the number of bits of a delay, the first bound that may be
+// as long.
+var delayFirst = func() (first [65]uint8) {
+	for n := range first {
+		for int(first[n]) < len(DelayBounds) && bits.Len64(uint64(delayMicros[first[n]])) < n {
+			first[n]++
+		}
+	}
+	return first
 }()
 
 func (k *Counter) addTemplate(seconds int64, e *event.Event, n int64) {
@@ -397,7 +411,7 @@ func (k *Counter) addTrend(seconds int64, e *event.Event, n int64) {
 	if int(e.Outcome) >= len(trendCell{}) {
 		return
 	}
-	start := window(seconds, k.config.TrendSpan)
+	start := k.course.of(seconds)
 	if k.trendLast == nil || k.trendAt != start {
 		c := k.trend[start]
 		if c == nil {
@@ -434,7 +448,7 @@ func (k *Counter) Delta() *Delta {
 	for _, dim := range []*dimension{&k.senders, &k.recipients, &k.hosts, &k.streams} {
 		dim.commit(d.Last)
 	}
-	if len(k.series) >= k.config.MaxSeries ||
+	if k.series.n >= k.config.MaxSeries ||
 		len(k.recipients.text) > 4*k.config.RecipientDomains.limit+16 ||
 		len(k.senders.text) > 4*k.config.SenderDomains.limit+16 {
 		// Years of changing names: start numbering again.

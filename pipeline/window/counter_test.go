@@ -148,6 +148,41 @@ func TestWindowsAndDimensions(t *testing.T) {
 	}
 }
 
+// A delay is in the first bucket whose bound it does not exceed.
+func TestDelayBuckets(t *testing.T) {
+	for i, bound := range DelayBounds {
+		for _, test := range []struct {
+			micros int64
+			bucket int
+		}{{int64(bound*1e6) - 1, i}, {int64(bound * 1e6), i}, {int64(bound*1e6) + 1, i + 1}} {
+			k := NewCounter(testConfig())
+			k.Add(&event.Event{Kind: event.Attempt, Outcome: event.Delivered, Delay: test.micros})
+			if d := k.Delta().Delays[0]; d.Buckets[test.bucket] != 1 {
+				t.Errorf("%d us: %v, want bucket %d", test.micros, d.Buckets, test.bucket)
+			}
+		}
+	}
+}
+
+// Names of any length are told apart.
+func TestLongNames(t *testing.T) {
+	k := NewCounter(testConfig())
+	for _, d := range []string{"a.example", strings.Repeat("long-", 10) + ".example", strings.Repeat("long-", 11) + ".example"} {
+		for range 2 {
+			k.Add(&event.Event{Kind: event.Attempt, Outcome: event.Delivered, Delay: -1, Recipient: []byte("x@" + d)})
+		}
+	}
+	d := k.Delta()
+	if len(d.Domains) != 3 {
+		t.Errorf("%d domains: %+v", len(d.Domains), d.Domains)
+	}
+	for _, c := range d.Domains {
+		if c.Attempts != 2 {
+			t.Errorf("%+v", c)
+		}
+	}
+}
+
 func TestTimesBefore1970(t *testing.T) {
 	if got := window(-1, 60); got != -60 {
 		t.Errorf("window(-1) = %d, want -60", got)

@@ -2,10 +2,12 @@ package window
 
 import (
 	"cmp"
-	"hash/maphash"
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/internal/short"
 )
 
 // Names admits a bounded number of names to one dimension; all others are
@@ -106,19 +108,14 @@ func (n *Names) lookup(s string) string {
 
 // observe adds the traffic of the names since the last call and rebalances
 // once an hour of event time. It returns the current generation.
-func (n *Names) observe(traffic []spelling, now int64) uint64 {
+func (n *Names) observe(t *spellings, now int64) uint64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for i := range traffic {
-		l := traffic[i].local
-		if l == nil || l.seen == 0 {
-			continue
+	t.traffic(func(s string, seen uint32) {
+		if e := n.known[s]; e != nil {
+			e.volume += float64(seen)
 		}
-		if e := n.known[l.name]; e != nil {
-			e.volume += float64(l.seen)
-		}
-		l.seen = 0
-	}
+	})
 	if now-n.balanced >= 3600 {
 		n.balanced = now
 		n.rebalance()
@@ -154,19 +151,6 @@ func (n *Names) rebalance() {
 	}
 }
 
-// local is what one lane remembers of a name: its number, its traffic since
-// the last commit, and where its events were counted lately.
-type local struct {
-	name string // as admitted or not
-	id   uint32 // of the name, or of Other
-	seen uint32
-
-	// As a recipient: the cell it was counted in last.
-	domain domainKey
-	cell   int32 // index into Delta.Domains, valid if epoch is the counter's
-	epoch  uint32
-}
-
 // dimension numbers the names of one dimension within one lane.
 type dimension struct {
 	names      *Names
@@ -174,8 +158,7 @@ type dimension struct {
 	spellings  spellings
 	text       []string // by id
 	byText     map[string]uint32
-	last       spelling // most lines name the same host as the line before
-	reserved   [3]local
+	reserved   [3]spelling
 	scratch    []byte
 }
 
@@ -195,7 +178,7 @@ func newDimension(n *Names) dimension {
 	for i, s := range []string{NullSender, Unknown, Other} {
 		d.reserved[i].id = d.number(s)
 	}
-	d.forget()
+	d.spellings = newSpellings()
 	return d
 }
 
@@ -209,102 +192,143 @@ func (d *dimension) number(s string) uint32 {
 	return id
 }
 
-func (d *dimension) forget() {
-	d.spellings = newSpellings()
-	d.last = spelling{}
-}
-
 // commit reports the traffic since the last call, and forgets the numbers if
 // names have lost their place meanwhile.
 func (d *dimension) commit(now int64) {
-	if g := d.names.observe(d.spellings.slots, now); g != d.generation {
+	if g := d.names.observe(&d.spellings, now); g != d.generation {
 		d.generation = g
-		d.forget()
+		d.spellings = newSpellings()
 	}
 }
 
 // find returns a name as written in a record: in lower case, cut at 255 bytes
 // (RFC 1035 section 2.3.4), without control characters and the parentheses
-// that mark names of ours.
-func (d *dimension) find(written []byte) *local {
+// that mark names of ours. The result is valid until the next call.
+func (d *dimension) find(written []byte) *spelling {
 	if len(written) == 0 {
 		return &d.reserved[idEmpty]
 	}
-	if string(written) != d.last.written {
-		d.last = *d.spelling(written)
+	t, ok := short.Make(written)
+	if !ok {
+		return d.findLong(written)
 	}
-	l := d.last.local
-	l.seen++
-	return l
-}
-
-func (d *dimension) spelling(written []byte) *spelling {
-	hash := maphash.Bytes(d.spellings.seed, written)
-	s := d.spellings.find(hash, written)
-	if s.local == nil {
+	s := d.spellings.find(t)
+	if s.free() {
 		if d.spellings.n >= localLimit {
-			d.forget()
+			d.spellings = newSpellings()
 		}
 		name := d.clean(written)
-		s = d.spellings.insert(spelling{hash, string(written), &local{name: name, id: d.number(d.names.lookup(name))}})
+		s = d.spellings.insert(spelling{text: t, id: d.number(d.names.lookup(name))}, name)
 	}
+	s.seen++
 	return s
 }
 
-// spellings finds names as they are written in records. It is a hash table with
-// linear probing: each event looks up four names, and this takes a third of the
-// time of a map of the language.
-type spellings struct {
-	slots []spelling // a power of two
-	n     int
-	seed  maphash.Seed // who chooses names cannot choose where they meet
+func (d *dimension) findLong(written []byte) *spelling {
+	l := d.spellings.long[string(written)]
+	if l == nil {
+		if len(d.spellings.long) >= localLimit {
+			d.spellings = newSpellings()
+		}
+		name := d.clean(written)
+		l = &longSpelling{spelling{id: d.number(d.names.lookup(name))}, name}
+		d.spellings.long[string(written)] = l
+	}
+	l.seen++
+	return &l.spelling
 }
 
+// spelling is what one lane remembers of a name as it is written in records: its
+// number, its traffic since the last commit, and where its events were counted
+// lately. It fills one line of the processor's cache and has no pointers.
 type spelling struct {
-	hash    uint64
-	written string
-	*local  // nil in a free slot
+	text short.Text
+	id   uint32 // of the name, or of Other
+	seen uint32
+
+	// As a recipient domain: the cell it was counted in last, an index into
+	// Delta.Domains that is valid if the period is the counter's.
+	period   uint64
+	cell     int32
+	outcome  event.Outcome
+	category event.Category
+}
+
+// free reports whether the slot has no name.
+func (s *spelling) free() bool { return s.text.IsZero() }
+
+type longSpelling struct {
+	spelling
+	name string
+}
+
+// spellings finds names as they are written. It is a hash table with linear
+// probing: each event looks up four names, and this takes a fraction of the time
+// of a map of the language.
+type spellings struct {
+	slots []spelling // a power of two
+	clean []string   // by slot: the name that the spelling means
+	n     int
+	seed  short.Seed               // who chooses names cannot choose where they meet
+	long  map[string]*longSpelling // those that are no short.Text
 }
 
 func newSpellings() spellings {
-	return spellings{slots: make([]spelling, 16), seed: maphash.MakeSeed()}
+	const slots = 16
+	return spellings{
+		slots: make([]spelling, slots), clean: make([]string, slots), seed: short.NewSeed(), long: make(map[string]*longSpelling),
+	}
 }
 
 // find returns the slot of a name, or the free slot where it belongs.
-func (t *spellings) find(hash uint64, written []byte) *spelling {
-	mask := uint64(len(t.slots) - 1)
-	for i := hash & mask; ; i = (i + 1) & mask {
-		s := &t.slots[i]
-		if s.local == nil || s.hash == hash && s.written == string(written) {
+func (t *spellings) find(text short.Text) *spelling {
+	slots := t.slots
+	for i := int(text.Hash(t.seed)); ; i++ {
+		s := &slots[i&(len(slots)-1)]
+		if s.text == text || s.free() {
 			return s
 		}
 	}
 }
 
 // insert adds a name that is not there.
-func (t *spellings) insert(s spelling) *spelling {
+func (t *spellings) insert(s spelling, clean string) *spelling {
 	if t.n >= len(t.slots)/2 {
-		old := t.slots
-		t.slots = make([]spelling, 2*len(old))
-		for _, s := range old {
-			if s.local != nil {
-				*t.free(s.hash) = s
+		old, names := t.slots, t.clean
+		t.slots, t.clean = make([]spelling, 2*len(old)), make([]string, 2*len(old))
+		for i := range old {
+			if !old[i].free() {
+				t.place(old[i], names[i])
 			}
 		}
 	}
 	t.n++
-	slot := t.free(s.hash)
-	*slot = s
-	return slot
+	return t.place(s, clean)
 }
 
-func (t *spellings) free(hash uint64) *spelling {
-	mask := uint64(len(t.slots) - 1)
-	i := hash & mask
-	for t.slots[i].local != nil {
-		i = (i + 1) & mask
+func (t *spellings) place(s spelling, clean string) *spelling {
+	i := int(s.text.Hash(t.seed)) & (len(t.slots) - 1)
+	for !t.slots[i].free() {
+		i = (i + 1) & (len(t.slots) - 1)
 	}
+	t.slots[i], t.clean[i] = s, clean
 	return &t.slots[i]
+}
+
+// traffic calls yield for the names that were seen since the last call.
+func (t *spellings) traffic(yield func(name string, seen uint32)) {
+	for i := range t.slots {
+		if s := &t.slots[i]; s.seen > 0 {
+			yield(t.clean[i], s.seen)
+			s.seen = 0
+		}
+	}
+	for _, l := range t.long {
+		if l.seen > 0 {
+			yield(l.name, l.seen)
+			l.seen = 0
+		}
+	}
 }
 
 func (d *dimension) clean(written []byte) string {
