@@ -162,6 +162,10 @@ type Event struct {
 	// FirstOutcome is true if this is the first attempt for this recipient of
 	// this message. Correlation sets it; see package correlate.
 	FirstOutcome bool
+	// Joined marks an event whose record tells by itself who the sender is and
+	// whether this is the first outcome: FirstOutcome is taken as it is, and
+	// correlation keeps nothing of the message.
+	Joined bool
 	// Classified marks an event that is complete as it is, such as a record that
 	// another bouncemeter has classified and joined: Provider, Verdict, sender and
 	// FirstOutcome are taken as they are.

@@ -25,8 +25,8 @@ var ErrMalformed = errors.New("malformed record")
 type Parser interface {
 	// Parse appends what the line tells to dst and returns it: nothing for a
 	// line that does not matter here, several events for a record about
-	// several recipients. The events alias line. On error dst is returned as
-	// it was.
+	// several recipients. The events alias line, or memory of their own that is
+	// not used again. On error dst is returned as it was.
 	Parse(line []byte, dst []event.Event) ([]event.Event, error)
 	// Reference tells the parser a time close to and not before that of the
 	// lines to come, for formats whose timestamps lack the year; see
@@ -53,6 +53,7 @@ var dialects = []struct {
 	{"qmail", func(l *time.Location, _ bool) Parser { return newQmail(l) }},
 	{"haraka", func(l *time.Location, _ bool) Parser { return newHaraka(l) }},
 	{"zonemta", func(l *time.Location, _ bool) Parser { return newZonemta(l) }},
+	{"kumomta", func(*time.Location, bool) Parser { return newKumomta() }},
 }
 
 // Names lists the dialects that New knows, Auto at the end.

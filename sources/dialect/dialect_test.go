@@ -134,6 +134,7 @@ func FuzzParse(f *testing.F) {
 				}
 				continue
 			}
+			var own, copies [][]byte // what is no part of the line
 			for i := range events[1:] {
 				e := &events[1+i]
 				if e.Kind == 0 {
@@ -153,8 +154,16 @@ func FuzzParse(f *testing.F) {
 					e.OriginalRecipient, e.Relay, e.RelayIP, e.SourceIP, e.Reply.Text,
 				} {
 					if !aliases(line, b) {
-						t.Errorf("%s: %q is not a part of the line", name, b)
+						own, copies = append(own, b), append(copies, bytes.Clone(b))
 					}
+				}
+			}
+			if _, err := p.Parse(line, nil); err != nil {
+				t.Errorf("%s: the second time %v", name, err)
+			}
+			for i, b := range own {
+				if !bytes.Equal(b, copies[i]) {
+					t.Errorf("%s: %q became %q when another line was parsed", name, copies[i], b)
 				}
 			}
 		}

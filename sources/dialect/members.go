@@ -1,0 +1,241 @@
+package dialect
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+
+	"github.com/bouncemeter/bouncemeter/event"
+)
+
+// Why a record of an MTA or provider in JSON or CSV says too little.
+var (
+	errNoTime      = fmt.Errorf("%w: its time is missing", ErrMalformed)
+	errTime        = fmt.Errorf("%w: its time is neither as RFC 3339 says nor a number of seconds", ErrMalformed)
+	errNoType      = fmt.Errorf("%w: the member that says what happened is missing", ErrMalformed)
+	errNoRecipient = fmt.Errorf("%w: the recipient is missing", ErrMalformed)
+)
+
+// members is what the parsers of JSON records have in common. It remembers
+// timestamps of before, which changes no event.
+type members struct {
+	syslog // RFC 3339 timestamps
+	arena  arena
+	w      walker
+}
+
+// one parses a line that is a record, or an array of records, each read by
+// object. On error dst is returned as it was.
+func (m *members) one(line []byte, dst []event.Event, object func([]event.Event) ([]event.Event, error)) ([]event.Event, error) {
+	m.arena.ready()
+	m.w.start(line, &m.arena)
+	n := len(dst)
+	var err error
+	if m.w.peek() == '[' {
+		for more := m.w.array(); more; more = m.w.element() {
+			if dst, err = object(dst); err != nil {
+				break
+			}
+		}
+	} else {
+		dst, err = object(dst)
+	}
+	// Broken JSON is the reason for whatever is missing.
+	if end := m.w.end(); m.w.err != nil {
+		err = end
+	}
+	if err != nil {
+		return dst[:n], err
+	}
+	return dst, nil
+}
+
+// grow appends an empty event to dst.
+func grow(dst []event.Event) ([]event.Event, *event.Event) {
+	if n := len(dst); n < cap(dst) {
+		dst = dst[:n+1]
+		dst[n] = event.Event{}
+	} else {
+		dst = append(dst, event.Event{})
+	}
+	e := &dst[len(dst)-1]
+	e.Delay = -1
+	return dst, e
+}
+
+// time reads a timestamp as RFC 3339 says, or a number of seconds since 1970 with
+// or without a fraction. Milliseconds are told by their size.
+func (m *members) time(b []byte) (micros int64, err error) {
+	const (
+		thousandYears = 1e9 * 32 // seconds
+		centuries     = 1e11     // of seconds, or years of milliseconds
+	)
+	if len(b) == 0 {
+		return 0, errNoTime
+	}
+	if len(b) > 18 && b[4] == '-' {
+		micros, n, err := m.rfc3339(b)
+		if err != nil || n != len(b) {
+			return 0, errTime
+		}
+		return micros, nil
+	}
+	n, ok := decimal(b, 6)
+	switch {
+	case !ok || n <= 0:
+		return 0, errTime
+	case n < thousandYears*1e6:
+		return n, nil
+	case n > centuries*1e6:
+		return n / 1000, nil
+	}
+	return 0, errTime
+}
+
+// join appends texts to the arena, one after the other.
+func (m *members) join(texts ...[]byte) []byte {
+	start := len(m.arena.b)
+	for _, t := range texts {
+		m.arena.b = append(m.arena.b, t...)
+	}
+	return m.arena.since(start)
+}
+
+// reply sets the reply from a record that has its parts apart: the codes, either
+// of which may be absent, and the text after them.
+func (m *members) reply(r *event.Reply, code uint16, enhanced event.Enhanced, text []byte) {
+	r.Code, r.Enhanced = code, enhanced
+	if code == 0 && enhanced.IsZero() {
+		r.Text = text
+		return
+	}
+	start := len(m.arena.b)
+	b := m.arena.b
+	if code != 0 {
+		b = strconv.AppendUint(b, uint64(code), 10)
+		b = append(b, ' ')
+	}
+	if _, n := event.ParseEnhanced(text); n == 0 && !enhanced.IsZero() {
+		b = enhanced.Append(b)
+		b = append(b, ' ')
+	}
+	if len(text) == 0 {
+		b = b[:len(b)-1] // the space
+	}
+	m.arena.b = append(b, text...)
+	r.Text = m.arena.since(start)
+}
+
+// said sets the reply from the words of a server with the codes at their front,
+// or from words of the sending system itself. What RFC 3464 section 2.3.6 puts in
+// front, "smtp;", is taken off.
+func said(r *event.Reply, text []byte) {
+	text = diagnostic(text)
+	r.Text = text
+	readCodes(r, text)
+	if r.Code == 0 {
+		r.Enhanced, _ = event.ParseEnhanced(text)
+	}
+}
+
+// diagnostic cuts the type off a diagnostic code: "smtp; 550 no", "smtp;550 no".
+func diagnostic(text []byte) []byte {
+	const smtp = "smtp;"
+	text = bytes.TrimSpace(text)
+	if len(text) >= len(smtp) && bytes.EqualFold(text[:len(smtp)], []byte(smtp)) {
+		text = bytes.TrimSpace(text[len(smtp):])
+	}
+	return text
+}
+
+// setSender notes the envelope sender. The null sender is empty or "<>".
+func setSender(e *event.Event, address []byte) {
+	e.Sender, e.SenderKnown = mailbox(address), true
+	e.SenderDomain = event.Domain(e.Sender)
+}
+
+// mailbox returns the address in "<address>" or "Name <address>".
+func mailbox(b []byte) []byte {
+	n := len(b)
+	if n == 0 || b[n-1] != '>' {
+		return b
+	}
+	if i := bytes.LastIndexByte(b, '<'); i >= 0 {
+		return b[i+1 : n-1 : n-1]
+	}
+	return b
+}
+
+// fold reports whether b is the lower-case ASCII text, in whatever case.
+func fold(b []byte, text string) bool {
+	if len(b) != len(text) {
+		return false
+	}
+	for i := range b {
+		c := b[i]
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		if c != text[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// commands are how SMTP commands start.
+var commands = [...]stageText{
+	{"mail", event.StageMail},
+	{"rcpt", event.StageRcpt},
+	{"data", event.StageData},
+	{"bdat", event.StageEnd},
+	{"ehlo", event.StageHelo},
+	{"helo", event.StageHelo},
+	{"lhlo", event.StageHelo},
+	{"star", event.StageTLS},
+	{"auth", event.StageAuth},
+	{"quit", event.StageQuit},
+}
+
+// commandStage returns which command it is that a record quotes.
+func commandStage(b []byte) event.Stage {
+	if len(b) > 0 && b[0] == '.' {
+		return event.StageEnd
+	}
+	if len(b) >= 4 {
+		for _, c := range commands {
+			if fold(b[:4], c.text) {
+				return c.stage
+			}
+		}
+	}
+	return event.StageUnknown
+}
+
+// host returns a host name without the dot that makes it absolute.
+func host(b []byte) []byte {
+	if n := len(b); n > 0 && b[n-1] == '.' {
+		return b[:n-1]
+	}
+	return b
+}
+
+// withoutPort returns the address of "address:port" or "[address]:port".
+func withoutPort(b []byte) []byte {
+	if len(b) > 0 && b[0] == '[' {
+		address, _ := cut(b[1:], ']')
+		return address
+	}
+	if first := bytes.IndexByte(b, ':'); first >= 0 && first == bytes.LastIndexByte(b, ':') {
+		return b[:first]
+	}
+	return b
+}
+
+// delay returns the microseconds from start to end, or -1 if they are not known.
+func delay(start, end int64) int64 {
+	if start <= 0 || end < start {
+		return -1
+	}
+	return end - start
+}

@@ -1,0 +1,93 @@
+package dialect
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/bouncemeter/bouncemeter/event"
+)
+
+// recordLines are records as they are on average: about a kilobyte for most.
+var recordLines = []struct{ dialect, name, line string }{
+	{"kumomta", "delivery", `{"type":"Delivery","id":"1d98076abbbc11ed940250ebf67f93bd","sender":"bounce-1234@news.shop.example","recipient":"ann.smith@customer.example","queue":"spring:acme@customer.example","site":"ip-1->(mx1|mx2).customer.example@smtp_client","size":41047,"response":{"code":250,"enhanced_code":{"class":2,"subject":0,"detail":0},"content":"Ok: queued as 8A5475CCBBC611EDA12250EBF67F93BD","command":"."},"peer_address":{"name":"mx1.customer.example.","addr":"192.0.2.25"},"timestamp":1768190467,"event_time":"2026-01-12T04:01:07.123456789Z","created":1768190465,"created_time":"2026-01-12T04:01:05.123456789Z","num_attempts":0,"bounce_classification":"Uncategorized","egress_pool":"pool0","egress_source":"ip-1","source_address":{"address":"198.51.100.1:53210"},"feedback_report":null,"meta":{"tenant":"acme","campaign":"spring"},"headers":{"Subject":"Your order of yesterday","X-Mailer":"shop 1.0"},"delivery_protocol":"ESMTP","reception_protocol":"ESMTP","nodeid":"557f3ad4-2c8c-11ee-976e-782d7e12e173","tls_cipher":"TLS_AES_256_GCM_SHA384","tls_protocol_version":"TLSv1.3","tls_peer_subject_name":["C=US","O=Customer","CN=mx1.customer.example"],"provider_name":null,"session_id":"7f1b0c3e-2c8c-11ee-976e-782d7e12e173"}`},
+	{"kumomta", "bounce", `{"type":"Bounce","id":"1d98076abbbc11ed940250ebf67f93bd","sender":"bounce-1234@news.shop.example","recipient":"ann.smith@customer.example","queue":"spring:acme@customer.example","site":"ip-1->(mx1|mx2).customer.example@smtp_client","size":41047,"response":{"code":550,"enhanced_code":{"class":5,"subject":1,"detail":1},"content":"The email account that you tried to reach does not exist. Please try double-checking the recipient's email address for typos or unnecessary spaces.","command":"RCPT TO:<ann.smith@customer.example>\r\n"},"peer_address":{"name":"mx1.customer.example.","addr":"192.0.2.25"},"timestamp":1768190467,"event_time":"2026-01-12T04:01:07.123456789Z","created":1768190465,"created_time":"2026-01-12T04:01:05.123456789Z","num_attempts":0,"bounce_classification":"InvalidRecipient","egress_pool":"pool0","egress_source":"ip-1","source_address":{"address":"198.51.100.1:53210"},"feedback_report":null,"meta":{"tenant":"acme","campaign":"spring"},"headers":{"Subject":"Your order of yesterday","X-Mailer":"shop 1.0"},"delivery_protocol":"ESMTP","reception_protocol":"ESMTP","nodeid":"557f3ad4-2c8c-11ee-976e-782d7e12e173","session_id":"7f1b0c3e-2c8c-11ee-976e-782d7e12e173"}`},
+}
+
+func BenchmarkRecords(b *testing.B) {
+	for _, l := range recordLines {
+		b.Run(l.dialect+"/"+l.name, func(b *testing.B) {
+			p, err := New(l.dialect, time.UTC)
+			if err != nil {
+				b.Fatal(err)
+			}
+			p.Reference(time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC))
+			line := []byte(l.line)
+			events := make([]event.Event, 0, 4)
+			b.SetBytes(int64(len(line) + 1))
+			b.ReportAllocs()
+			for b.Loop() {
+				if events, err = p.Parse(line, events[:0]); err != nil || len(events) == 0 {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+		})
+	}
+}
+
+// BenchmarkJSONSkip is the time that checking alone takes.
+func BenchmarkJSONSkip(b *testing.B) {
+	line := []byte(recordLines[0].line)
+	var a arena
+	var w walker
+	b.SetBytes(int64(len(line) + 1))
+	b.ReportAllocs()
+	for b.Loop() {
+		w.start(line, &a)
+		w.skip()
+		if w.end() != nil {
+			b.Fatal(w.err)
+		}
+	}
+}
+
+// Parsing allocates nothing but the memory for strings that are put together,
+// one piece for many records.
+func TestRecordsAllocations(t *testing.T) {
+	for _, l := range recordLines {
+		p, err := New(l.dialect, time.UTC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		events := make([]event.Event, 0, 4)
+		for _, line := range []string{l.line, l.line[:len(l.line)*2/3], "[" + l.line + "]"} {
+			line := []byte(line)
+			if n := testing.AllocsPerRun(100, func() { events, _ = p.Parse(line, events[:0]) }); n > 0.1 {
+				t.Errorf("%s %s: %v allocations for %q", l.dialect, l.name, n, line)
+			}
+		}
+	}
+}
+
+// Wherever a record is cut, it is malformed: half a record tells nothing.
+func TestCutRecords(t *testing.T) {
+	for _, l := range recordLines {
+		p, err := New(l.dialect, time.UTC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		line := []byte(l.line)
+		if line[0] != '{' && line[0] != '[' {
+			continue
+		}
+		for n := range line {
+			if events, err := p.Parse(line[:n], nil); err == nil || len(events) > 0 {
+				t.Fatalf("%s: %d events, error %v from %q", l.dialect, len(events), err, line[:n])
+			}
+		}
+		if _, err := p.Parse(bytes.Repeat(line, 2), nil); err == nil {
+			t.Errorf("%s: two records on a line are not malformed", l.dialect)
+		}
+	}
+}
