@@ -74,7 +74,7 @@ func (m *message) unmarked() bool {
 	if p == nil {
 		return false
 	}
-	lower := bytes.ToLower(p.body)
+	lower := lowered(p.body)
 	at := bytes.Index(lower, []byte("\nreporting-mta:"))
 	if at < 0 || !bytes.Contains(lower[at:], []byte("\nfinal-recipient:")) || !bytes.Contains(lower[at:], []byte("\naction:")) {
 		return false
@@ -86,6 +86,18 @@ func (m *message) unmarked() bool {
 	p.body = p.body[:at+1]
 	m.parts = append(m.parts, part{unmarkedStatus, body})
 	return true
+}
+
+// lowered is b with ASCII letters in lower case, of the same length:
+// bytes.ToLower may change the length of what is not ASCII.
+func lowered(b []byte) []byte {
+	out := bytes.Clone(b)
+	for i, c := range out {
+		if c >= 'A' && c <= 'Z' {
+			out[i] = c + 'a' - 'A'
+		}
+	}
+	return out
 }
 
 // action returns what a recipient's Action field (RFC 3464 section 2.3.3) says,
