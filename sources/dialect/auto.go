@@ -71,6 +71,7 @@ var jsonShapes = [...]struct {
 	{"bouncemeter", [3]string{"v", "category", "outcome"}},
 	{"bouncemeter", [3]string{"v", "kind", "outcome"}},
 	{"kumomta", [3]string{"type", "queue", "response"}},
+	{"kumomta", [3]string{"type", "sender", "recipient"}},
 	{"ses", [3]string{"eventType", "mail"}},
 	{"ses", [3]string{"notificationType", "mail"}},
 	{"ses", [3]string{"Type", "TopicArn"}},      // in an envelope of SNS

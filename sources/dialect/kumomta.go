@@ -19,16 +19,16 @@ type kumomta struct {
 
 // kumomtaRecord is one record as far as it matters.
 type kumomtaRecord struct {
-	kind, id, sender, queue          []byte
-	time, seconds                    []byte // event_time, timestamp
-	created, createdSeconds          []byte
-	attempts                         int64
-	host, relay, relayIP, sourceIP   []byte
-	reception, protocol              []byte
-	code                             int64
-	enhanced                         event.Enhanced
-	content, command                 []byte
-	hasSender, hasResponse, answered bool
+	kind, id, sender, queue        []byte
+	time, seconds                  []byte // event_time, timestamp
+	created, createdSeconds        []byte
+	attempts                       int64
+	host, relay, relayIP, sourceIP []byte
+	reception, protocol            []byte
+	code                           int64
+	enhanced                       event.Enhanced
+	content, command               []byte
+	hasSender                      bool
 }
 
 func newKumomta() *kumomta { return &kumomta{} }

@@ -126,28 +126,6 @@ func (m *members) reply(r *event.Reply, code uint16, enhanced event.Enhanced, te
 	r.Text = m.arena.since(start)
 }
 
-// said sets the reply from the words of a server with the codes at their front,
-// or from words of the sending system itself. What RFC 3464 section 2.3.6 puts in
-// front, "smtp;", is taken off.
-func said(r *event.Reply, text []byte) {
-	text = diagnostic(text)
-	r.Text = text
-	readCodes(r, text)
-	if r.Code == 0 {
-		r.Enhanced, _ = event.ParseEnhanced(text)
-	}
-}
-
-// diagnostic cuts the type off a diagnostic code: "smtp; 550 no", "smtp;550 no".
-func diagnostic(text []byte) []byte {
-	const smtp = "smtp;"
-	text = bytes.TrimSpace(text)
-	if len(text) >= len(smtp) && bytes.EqualFold(text[:len(smtp)], []byte(smtp)) {
-		text = bytes.TrimSpace(text[len(smtp):])
-	}
-	return text
-}
-
 // setSender notes the envelope sender. The null sender is empty or "<>".
 func setSender(e *event.Event, address []byte) {
 	e.Sender, e.SenderKnown = mailbox(address), true
