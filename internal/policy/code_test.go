@@ -42,10 +42,11 @@ var layers = []layer{
 	{folder: "sinks/kafka", ours: []string{"event", "event/record", "internal/kafkaclient", "ledger", "pipeline", "pipeline/window"}},
 	// A sink takes what the pipeline hands out, in the pipeline's types.
 	{folder: "sinks/*", ours: []string{"event", "event/record", "ledger", "pipeline", "pipeline/window"}},
-	{folder: "web", ours: []string{"event", "ledger", "internal/report"}},
+	{folder: "web", ours: []string{"classifier", "classifier/mine", "event", "internal/chart", "internal/report", "ledger", "pipeline/spike", "pipeline/window"}},
+	{folder: "internal/chart", pure: true, modules: []string{"github.com/dustin/go-humanize"}},
 	{folder: "internal/config", ours: []string{"internal/kafkaclient", "ledger", "sources/dialect"}},
 	{folder: "internal/config/gen", ours: []string{"internal/config", "sources/dialect"}},
-	{folder: "internal/report", ours: []string{"event", "ledger", "pipeline/window"}},
+	{folder: "internal/report", ours: []string{"event", "internal/chart", "ledger", "pipeline/window"}},
 	{folder: "internal/simulate", ours: []string{"event"}},
 	{folder: "internal/simulate/cmd/*", ours: []string{"internal/simulate"}},
 	{folder: "internal/kafkaclient"},

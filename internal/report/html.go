@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"crypto/sha256"
 	_ "embed" // for the page's template and style
 	"encoding/base64"
@@ -9,22 +8,25 @@ import (
 	"html/template"
 	"io"
 	"strconv"
-	"strings"
-	"time"
+
+	"github.com/bouncemeter/bouncemeter/internal/chart"
 )
 
 //go:embed report.html
 var pageText string
 
 //go:embed report.css
-var pageStyle string
+var ownStyle string
+
+var pageStyle = ownStyle + chart.Style
 
 // page is the template of the page. What it shows of remote texts is cleaned
 // first and then escaped by the template.
-var page = template.Must(template.New("report").Parse(pageText))
+var page = template.Must(template.Must(template.New("report").Parse(chart.Template)).Parse(pageText))
 
-// policy allows the page its own style and nothing else: no script, no request.
-var policy = func() string {
+// Policy is the Content-Security-Policy of the page: it allows the page its own
+// style and nothing else, no script and no request.
+var Policy = func() string {
 	sum := sha256.Sum256([]byte(pageStyle))
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'"
 }()
@@ -40,10 +42,6 @@ const (
 // WriteHTML writes r as one page that needs nothing else: no script, no font
 // and no request; it follows the reader's choice of a dark or light theme. Its
 // content and order are those of WriteTable.
-//
-// The charts are drawn here rather than by a chart library: as shapes that
-// stretch, with text that does not, they stay readable on a phone, and coloured
-// by classes they follow the theme under a policy that forbids inline styles.
 func WriteHTML(w io.Writer, r *Report) error {
 	if err := page.Execute(w, newPage(r)); err != nil {
 		return fmt.Errorf("write report page: %w", err)
@@ -63,12 +61,12 @@ type pageData struct {
 
 	Tries    string
 	Outcomes []outcomeCard
-	Attempts *chart
+	Attempts *chart.Chart
 
 	Failures   string
 	Categories []categoryRow
 	Expired    bool
-	ByCategory *chart
+	ByCategory *chart.Chart
 	Explained  []explanation
 
 	Lists []nameList
@@ -97,7 +95,7 @@ type explanation struct {
 	Meaning, Owner, Advice string
 	Causes                 string
 	Samples                []pageSample
-	Trend                  *chart
+	Trend                  *chart.Chart
 	Peak                   string
 }
 
@@ -116,7 +114,7 @@ type nameRow struct {
 
 func newPage(r *Report) *pageData {
 	p := &pageData{
-		Policy:  policy,
+		Policy:  Policy,
 		Style:   template.CSS(pageStyle), //nolint:gosec // a constant of ours
 		Span:    r.span(),
 		Reading: r.reading(),
@@ -220,7 +218,7 @@ func (p *pageData) explain(r *Report, trend *course, c *Category, color string, 
 	}
 	if peak := r.Trend.peak(c.Category); peak != nil && len(trend.slots) > 1 {
 		e.Peak = r.Trend.peakText(c.Category, peak)
-		e.Trend = newChart(trend, "Course of "+name, []layer{{name, color, trend.of(c.Category)}})
+		e.Trend = chart.Stacked(trend.axis(), "Course of "+name, []chart.Layer{{Name: name, Color: color, Values: trend.of(c.Category)}})
 	}
 	p.Explained = append(p.Explained, e)
 }
@@ -252,195 +250,41 @@ func (p *pageData) names(title, kind string, names []Name, show func(string) str
 	}
 }
 
-// layer is one part of a stacked chart.
-type layer struct {
-	name, color string
-	values      []int64
+// axis is the time of a chart of c.
+func (c *course) axis() chart.Axis {
+	return chart.Axis{Start: c.start, Step: c.step, Slots: len(c.slots)}
 }
 
-// chart is a stacked chart over time, ready to draw: Slots wide and 1000 high,
-// y downwards.
-type chart struct {
-	Label  string
-	Slots  int
-	Layers []chartLayer
-	Hits   []chartHit
-	Lines  []chartLine
-	Ticks  []chartTick
-	Every  string
-}
-
-type chartLayer struct{ Name, Color, Path string }
-
-// chartHit is a slot with what to tell of it.
-type chartHit struct {
-	X    int
-	Text string
-}
-
-// chartLine is a horizontal line of the scale; Y is in percent.
-type chartLine struct {
-	Y    string
-	Text string
-}
-
-// chartTick is a mark of the time axis; X is in percent.
-type chartTick struct {
-	X, Text, Class string
-}
-
-func outcomeChart(c *course) *chart {
-	if len(c.slots) < 2 {
-		return nil
-	}
-	layers := []layer{{name: "bounced", color: "bounced"}, {name: "deferred", color: "deferred"}, {name: "delivered", color: "delivered"}}
+func outcomeChart(c *course) *chart.Chart {
+	layers := []chart.Layer{{Name: "bounced", Color: "bounced"}, {Name: "deferred", Color: "deferred"}, {Name: "delivered", Color: "delivered"}}
 	for i := range c.slots {
 		s := &c.slots[i]
-		layers[0].values = append(layers[0].values, s.Bounced)
-		layers[1].values = append(layers[1].values, s.Deferred)
-		layers[2].values = append(layers[2].values, s.Delivered)
+		layers[0].Values = append(layers[0].Values, s.Bounced)
+		layers[1].Values = append(layers[1].Values, s.Deferred)
+		layers[2].Values = append(layers[2].Values, s.Delivered)
 	}
-	return newChart(c, "Attempts over time by outcome", layers)
+	return chart.Stacked(c.axis(), "Attempts over time by outcome", layers)
 }
 
 // categoryChart stacks failed attempts by category; those without a colour of
 // their own share one.
-func categoryChart(c *course, categories []Category, colors map[string]string) *chart {
-	if len(c.slots) < 2 {
-		return nil
-	}
-	var layers []layer
-	rest := layer{name: "all others", color: "rest", values: make([]int64, len(c.slots))}
+func categoryChart(c *course, categories []Category, colors map[string]string) *chart.Chart {
+	var layers []chart.Layer
+	rest := chart.Layer{Name: "all others", Color: "rest", Values: make([]int64, len(c.slots))}
 	others := false
 	for i := range categories {
 		id := categories[i].Category
-		if color := colors[id]; color != rest.color {
-			layers = append(layers, layer{otherName(id), color, c.of(id)})
+		if color := colors[id]; color != rest.Color {
+			layers = append(layers, chart.Layer{Name: otherName(id), Color: color, Link: "#" + otherName(id), Values: c.of(id)})
 			continue
 		}
 		others = true
 		for k, n := range c.of(id) {
-			rest.values[k] += n
+			rest.Values[k] += n
 		}
 	}
 	if others {
 		layers = append(layers, rest)
 	}
-	return newChart(c, "Failures over time by category", layers)
-}
-
-func newChart(c *course, label string, layers []layer) *chart {
-	h := &chart{Label: label, Slots: len(c.slots), Every: every(c.step)}
-	sums := make([]int64, len(c.slots))
-	for _, l := range layers {
-		for i, v := range l.values {
-			sums[i] += v
-		}
-	}
-	var top int64
-	for _, n := range sums {
-		top = max(top, n)
-	}
-	top = roundUp(top)
-	gap := 0.0
-	if len(c.slots) <= 100 {
-		gap = 0.12
-	}
-	base := make([]float64, len(c.slots))
-	for _, l := range layers {
-		var path strings.Builder
-		for i, v := range l.values {
-			if v == 0 {
-				continue
-			}
-			height := 1000 * float64(v) / float64(top)
-			y := 1000 - base[i]
-			fmt.Fprintf(&path, "M%s %sh%sV%sh-%sz", short(float64(i)+gap/2), short(y), short(1-gap), short(y-height), short(1-gap))
-			base[i] += height
-		}
-		h.Layers = append(h.Layers, chartLayer{l.name, l.color, path.String()})
-	}
-	for i, n := range sums {
-		if n == 0 {
-			continue
-		}
-		text := moment(c.slots[i].Start)
-		for _, l := range layers {
-			if v := l.values[i]; v > 0 {
-				text += "\n" + l.name + ": " + count(v)
-			}
-		}
-		h.Hits = append(h.Hits, chartHit{i, text})
-	}
-	h.Lines = []chartLine{{"0", count(top)}, {"50", count(top / 2)}}
-	h.Ticks = ticks(c)
-	return h
-}
-
-// short writes a coordinate without needless digits.
-func short(f float64) string { return strconv.FormatFloat(f, 'f', -1, 32) }
-
-// roundUp returns the next number that makes a good scale: even, and at most
-// half as large again.
-func roundUp(n int64) int64 {
-	if n <= 10 {
-		return max(n+n%2, 2)
-	}
-	unit := int64(1)
-	for unit*100 < n {
-		unit *= 10
-	}
-	for _, m := range []int64{10, 12, 16, 20, 24, 30, 40, 50, 60, 80} {
-		if m*unit >= n {
-			return m * unit
-		}
-	}
-	return 100 * unit
-}
-
-// tickSteps are distances of marks on a time axis.
-var tickSteps = []time.Duration{
-	time.Hour, 2 * time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour,
-	day, 2 * day, 4 * day, 7 * day, 14 * day, 28 * day, 91 * day, 182 * day, 364 * day,
-}
-
-const day = 24 * time.Hour
-
-// ticks places up to eight marks at round times.
-func ticks(c *course) []chartTick {
-	span := time.Duration(len(c.slots)) * c.step
-	step := tickSteps[len(tickSteps)-1]
-	for _, s := range tickSteps {
-		if span/s <= 8 {
-			step = s
-			break
-		}
-	}
-	var all []chartTick
-	end := c.start.Add(span)
-	for t, n := c.start.Truncate(step), 0; t.Before(end) && n < 16; t = t.Add(step) {
-		if t.Before(c.start) {
-			continue
-		}
-		at := 100 * float64(t.Sub(c.start)) / float64(span)
-		class := ""
-		if t.Unix()/int64(step/time.Second)%2 != 0 {
-			class = "minor" // left out on phones; midnight never is
-		}
-		switch {
-		case at < 4:
-			class += " first"
-		case at > 94:
-			continue // no room for its text
-		}
-		text := t.Format("Jan 2")
-		if step < day && t.Hour() != 0 {
-			text = t.Format("15:04")
-		} else if step > 28*day {
-			text = t.Format("Jan 2006")
-		}
-		all = append(all, chartTick{strconv.FormatFloat(at, 'f', 2, 64), text, cmp.Or(strings.TrimSpace(class), "major")})
-		n++
-	}
-	return all
+	return chart.Stacked(c.axis(), "Failures over time by category", layers)
 }

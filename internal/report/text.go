@@ -13,6 +13,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/bouncemeter/bouncemeter/internal/chart"
 	"github.com/bouncemeter/bouncemeter/pipeline/window"
 )
 
@@ -275,5 +276,5 @@ func (c *Category) causes() string {
 // peakText tells when a category was most frequent.
 func (t *Trend) peakText(category string, peak *Point) string {
 	step := time.Duration(t.StepSeconds) * time.Second
-	return fmt.Sprintf("peak of %s in the %s from %s UTC", count(peak.Categories[category]), every(step), moment(peak.Start))
+	return fmt.Sprintf("peak of %s in the %s from %s UTC", count(peak.Categories[category]), chart.Every(step), moment(peak.Start))
 }

@@ -55,20 +55,3 @@ func (t *Trend) peak(category string) *Point {
 	}
 	return best
 }
-
-// every names the length of a slot: "hour", "3 days".
-func every(step time.Duration) string {
-	switch {
-	case step == time.Hour:
-		return "hour"
-	case step == 24*time.Hour:
-		return "day"
-	case step%(24*time.Hour) == 0:
-		return counted(int64(step/(24*time.Hour)), "day")
-	case step%time.Hour == 0:
-		return counted(int64(step/time.Hour), "hour")
-	case step == time.Minute:
-		return "minute"
-	}
-	return step.String()
-}
