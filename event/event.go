@@ -126,6 +126,12 @@ type Event struct {
 	// negative if unknown.
 	Delay int64
 
+	// ID is the record's own stable id, where its producer gives it one: a
+	// record that is told again has the same. A record about several recipients
+	// gives each of its events the same ID, so ID and Recipient are what is
+	// unique.
+	ID []byte
+
 	Host    []byte // the sending MTA as the record names it
 	Stream  []byte // instance or tag: Postfix syslog_name, KumoMTA tenant
 	QueueID []byte

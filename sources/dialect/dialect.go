@@ -54,6 +54,8 @@ var dialects = []struct {
 	{"haraka", func(l *time.Location, _ bool) Parser { return newHaraka(l) }},
 	{"zonemta", func(l *time.Location, _ bool) Parser { return newZonemta(l) }},
 	{"kumomta", func(*time.Location, bool) Parser { return newKumomta() }},
+	{"ses", func(*time.Location, bool) Parser { return newSES() }},
+	{"sendgrid", func(*time.Location, bool) Parser { return newSendgrid() }},
 }
 
 // Names lists the dialects that New knows, Auto at the end.

@@ -150,7 +150,7 @@ func FuzzParse(f *testing.F) {
 					t.Errorf("%s: a sender that is not known", name)
 				}
 				for _, b := range [][]byte{
-					e.Host, e.Stream, e.QueueID, e.Sender, e.Client, e.MessageID, e.Recipient,
+					e.ID, e.Host, e.Stream, e.QueueID, e.Sender, e.Client, e.MessageID, e.Recipient,
 					e.OriginalRecipient, e.Relay, e.RelayIP, e.SourceIP, e.Reply.Text,
 				} {
 					if !aliases(line, b) {

@@ -111,6 +111,7 @@ func describe(w *strings.Builder, e *event.Event) {
 		}
 	}
 	field(e.Outcome != 0, "%s", e.Outcome)
+	field(e.ID != nil, "id=%q", e.ID)
 	field(e.Attempts != 0, "attempts=%d", e.Attempts)
 	field(e.Repeat, "repeat")
 	field(e.Kind == event.Attempt && e.Joined && !e.FirstOutcome, "again")
