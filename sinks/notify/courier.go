@@ -1,0 +1,371 @@
+package notify
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/bouncemeter/bouncemeter/ledger"
+)
+
+const (
+	// look is how often the ledger is asked for new changes.
+	look = time.Second
+	// page is how many changes are read at once.
+	page = 500
+	// A delivery that failed is repeated after firstRetry, then after twice as
+	// long each time, up to lastRetry, each time shortened at random by up to a
+	// half so that many daemons do not knock together.
+	firstRetry = time.Second
+	lastRetry  = 2 * time.Minute
+	// attempt bounds one delivery.
+	attempt = 30 * time.Second
+	// recent is how far the detector may be behind the clock before it is said to
+	// be catching up with the past.
+	recent = time.Hour
+	// noChange is stored for a notifier that began when there was no change yet,
+	// as zero would mean that it has not begun.
+	noChange = -1
+)
+
+// courier delivers to one notifier.
+type courier struct {
+	config   Config
+	silences *Silences
+	log      *slog.Logger
+
+	// These belong to run's goroutine.
+	ledger  Ledger
+	desk    *desk
+	began   bool  // the place in the outbox is known
+	stored  int64 // seq that the ledger has as delivered
+	applied int64 // seq of the last change that the desk has
+	fails   int   // deliveries that failed since the last success
+	told    time.Time
+	catchup catchup
+
+	mu    sync.Mutex
+	stats Stats
+}
+
+func newCourier(c Config, o Options) *courier {
+	return &courier{
+		config: c, silences: o.Silences, log: o.Log.With("notifier", c.Name),
+		stats: Stats{Name: c.Name, Kind: c.Kind},
+	}
+}
+
+// run delivers until ctx is done.
+func (c *courier) run(ctx context.Context, l Ledger) {
+	c.ledger, c.desk, c.began, c.fails, c.catchup = l, newDesk(&c.config, c.silences), false, 0, catchup{}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		wait := look
+		if err := c.step(ctx); err != nil && ctx.Err() == nil {
+			wait = c.failed(err)
+		}
+		timer.Reset(wait)
+	}
+}
+
+// failed notes err and returns how long to wait.
+func (c *courier) failed(err error) time.Duration {
+	wait := min(firstRetry<<min(c.fails, 20), lastRetry)
+	wait -= time.Duration(rand.Int64N(int64(wait/2) + 1))
+	wait = max(wait, retryAfter(err))
+	c.fails++
+	if c.fails == 1 {
+		c.log.Warn("alerts cannot be delivered; they are kept and tried again", "err", err)
+	}
+	return wait
+}
+
+// worked notes a success.
+func (c *courier) worked() {
+	if c.fails > 0 {
+		c.log.Info("alerts are delivered again", "failures", c.fails)
+	}
+	c.fails = 0
+}
+
+// step delivers what there is to deliver now.
+func (c *courier) step(ctx context.Context) error {
+	if !c.began {
+		if err := c.begin(ctx); err != nil {
+			return c.wrong("ledger", err)
+		}
+		c.began = true
+	}
+	if c.config.Recorder != nil {
+		return c.record(ctx)
+	}
+	return c.tell(ctx)
+}
+
+// begin finds the place in the outbox. A new notifier is placed at its end, with
+// the open alerts to tell; one that was here before recalls what it told.
+func (c *courier) begin(ctx context.Context) error {
+	seq, err := c.ledger.Notified(ctx, c.config.Name)
+	if err != nil {
+		return err
+	}
+	c.stored, c.applied = seq, seq
+	if seq == 0 {
+		if c.applied, err = c.end(ctx); err != nil {
+			return err
+		}
+	}
+	if c.config.Recorder != nil {
+		return c.store(ctx)
+	}
+	c.desk = newDesk(&c.config, c.silences)
+	open, err := c.ledger.Alerts(ctx, ledger.AlertFilter{Latest: true, Open: true})
+	if err != nil {
+		return err
+	}
+	for i := range open {
+		if seq != 0 {
+			if err := c.recall(ctx, open[i].ID); err != nil {
+				return err
+			}
+		} else if open[i].Seq <= c.applied {
+			c.apply(&open[i], time.Now(), false)
+		}
+	}
+	return nil
+}
+
+// end returns the seq of the last change of all, or noChange.
+func (c *courier) end(ctx context.Context) (int64, error) {
+	seq := int64(noChange)
+	for {
+		all, err := c.ledger.Alerts(ctx, ledger.AlertFilter{After: seq, Latest: true})
+		if err != nil || len(all) == 0 {
+			return seq, err
+		}
+		seq = all[len(all)-1].Seq
+	}
+}
+
+// recall gives the desk the changes of an alert that have been dealt with.
+func (c *courier) recall(ctx context.Context, id string) error {
+	changes, err := c.ledger.Alerts(ctx, ledger.AlertFilter{ID: id})
+	if err != nil {
+		return err
+	}
+	for i := range changes {
+		if a, err := decode(&changes[i]); err == nil && changes[i].Seq <= c.applied {
+			c.desk.recall(&a)
+		}
+	}
+	return nil
+}
+
+// apply gives a change to the desk. One that cannot be read is reported and left
+// out: it would never become readable.
+func (c *courier) apply(change *ledger.Alert, now time.Time, live bool) {
+	a, err := decode(change)
+	if err != nil {
+		c.log.Error("an alert cannot be read and is not told; was it stored by a newer version?", "err", err)
+		c.update(func(s *Stats) { s.Unreadable++ })
+		return
+	}
+	c.desk.apply(&a, now, live)
+}
+
+// store tells the ledger what has been delivered.
+func (c *courier) store(ctx context.Context) error {
+	if c.applied == c.stored {
+		return nil
+	}
+	if err := c.ledger.SetNotified(ctx, c.config.Name, c.applied); err != nil {
+		return c.wrong("ledger", err)
+	}
+	c.stored = c.applied
+	return nil
+}
+
+// record delivers the next page of changes to a Recorder.
+func (c *courier) record(ctx context.Context) error {
+	changes, err := c.ledger.Alerts(ctx, ledger.AlertFilter{After: c.stored, Limit: page})
+	if err != nil {
+		return c.wrong("ledger", err)
+	}
+	if len(changes) == 0 {
+		c.pending(0, time.Time{})
+		return nil
+	}
+	c.applied = changes[len(changes)-1].Seq
+	wanted := changes[:0:0]
+	for i := range changes {
+		// What cannot be read cannot be judged, and is recorded as it is.
+		if a, err := decode(&changes[i]); err != nil || rank(a.Severity) >= rank(c.config.MinSeverity) && c.config.Match.Matches(&a) {
+			wanted = append(wanted, changes[i])
+		}
+	}
+	if len(wanted) > 0 {
+		c.pending(len(wanted), time.Unix(wanted[0].Time, 0))
+		if err := c.deliver(ctx, func(ctx context.Context) error { return c.config.Recorder.Record(ctx, wanted) }); err != nil {
+			return err
+		}
+	}
+	c.pending(0, time.Time{})
+	return c.store(ctx)
+}
+
+// tell brings the desk up to date and delivers what is news to a Teller.
+func (c *courier) tell(ctx context.Context) error {
+	now := time.Now()
+	if err := c.read(ctx, now); err != nil {
+		return c.wrong("ledger", err)
+	}
+	n := c.desk.news(now, false)
+	oldest := now
+	for i := range n.Items {
+		if t := n.Items[i].Updated; t.Before(oldest) {
+			oldest = t
+		}
+	}
+	live, err := c.live(ctx, now, oldest)
+	if err != nil {
+		return c.wrong("ledger", err)
+	}
+	if !live {
+		n = c.desk.news(now, true)
+	}
+	c.pending(len(n.Items), oldest)
+	every := c.config.Teller.Every()
+	if len(n.Items) > 0 || every > 0 && now.Sub(c.told) >= every {
+		if err := c.deliver(ctx, func(ctx context.Context) error { return c.config.Teller.Tell(ctx, n) }); err != nil {
+			return err
+		}
+		c.desk.told(n)
+		c.told = now
+		c.pending(0, time.Time{})
+	}
+	if !live {
+		return nil // what is held back would be taken for told after a restart
+	}
+	return c.store(ctx)
+}
+
+// read gives the desk all changes that it does not have yet.
+func (c *courier) read(ctx context.Context, now time.Time) error {
+	for {
+		changes, err := c.ledger.Alerts(ctx, ledger.AlertFilter{After: c.applied, Limit: page})
+		if err != nil || len(changes) == 0 {
+			return err
+		}
+		live, err := c.live(ctx, now, time.Unix(changes[0].Time, 0))
+		if err != nil {
+			return err
+		}
+		for i := range changes {
+			if c.desk.alerts[changes[i].ID] == nil {
+				if err := c.recall(ctx, changes[i].ID); err != nil {
+					return err
+				}
+			}
+			c.apply(&changes[i], now, live)
+			c.applied = changes[i].Seq
+		}
+	}
+}
+
+// live reports whether what happened at event time t is news: that was just now,
+// or the detector is not catching up with the past, as it does when it reads old
+// logs. Nobody wants to be called for what its next minutes may end.
+func (c *courier) live(ctx context.Context, now, t time.Time) (bool, error) {
+	if now.Sub(t) <= recent {
+		return true, nil
+	}
+	if now.Sub(c.catchup.asked) >= catchupEvery {
+		d, err := c.ledger.Detection(ctx)
+		if err != nil {
+			return false, err
+		}
+		c.catchup.ask(now, d.Position)
+	}
+	return !c.catchup.on, nil
+}
+
+// catchup finds out whether the detector is catching up: it is far behind the
+// clock and runs faster than it.
+type catchup struct {
+	asked    time.Time
+	position int64
+	on       bool
+}
+
+// catchupEvery is how often it is found out.
+const catchupEvery = 10 * time.Second
+
+func (u *catchup) ask(now time.Time, position int64) {
+	passed := now.Sub(u.asked)
+	moved := time.Duration(position-u.position) * time.Second
+	behind := position > 0 && now.Sub(time.Unix(position, 0)) > recent
+	// The first answer, and one after a long time, tell no speed.
+	u.on = behind && (passed > 3*catchupEvery || moved > 2*passed)
+	u.asked, u.position = now, position
+}
+
+// deliver makes one attempt, and counts it.
+func (c *courier) deliver(ctx context.Context, do func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	err := do(limited)
+	refused := isRefused(err)
+	c.update(func(s *Stats) {
+		s.Attempts++
+		switch {
+		case refused:
+			s.Refused++
+		case err != nil:
+			s.Failures++
+		default:
+			s.Success = time.Now()
+		}
+		s.LastError = class(err)
+	})
+	if refused {
+		c.log.Error("the receiver refused alerts; they are not sent again", "err", err)
+		return nil
+	}
+	if err == nil {
+		c.worked()
+	}
+	return err
+}
+
+// wrong notes a failure that is not the receiver's.
+func (c *courier) wrong(class string, err error) error {
+	c.update(func(s *Stats) { s.LastError = class })
+	return err
+}
+
+func (c *courier) pending(n int, oldest time.Time) {
+	if n == 0 {
+		oldest = time.Time{}
+	}
+	c.update(func(s *Stats) { s.Pending, s.Oldest = n, oldest })
+}
+
+func (c *courier) update(change func(*Stats)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change(&c.stats)
+}
+
+func (c *courier) snapshot() Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stats
+}

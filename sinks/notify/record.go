@@ -1,0 +1,142 @@
+package notify
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/bouncemeter/bouncemeter/ledger"
+)
+
+// record is one change in the file and in Kafka. Alert is a spike.Alert.
+type record struct {
+	V     int             `json:"v"`
+	Seq   int64           `json:"seq"`
+	Time  time.Time       `json:"time"`
+	Alert json.RawMessage `json:"alert"`
+}
+
+// recordOf returns the JSON of a change.
+func recordOf(c *ledger.Alert) ([]byte, error) {
+	b, err := json.Marshal(record{1, c.Seq, time.Unix(c.Time, 0).UTC(), c.Body})
+	if err != nil {
+		return nil, fmt.Errorf("write change %d of alert %s as JSON: %w", c.Seq, c.ID, err)
+	}
+	return b, nil
+}
+
+// File appends changes to a file, one JSON object a line. The file may be
+// renamed or removed at any time, such as by logrotate: it is opened anew each
+// time.
+type File struct{ path string }
+
+// NewFile returns a Recorder for the file at path.
+func NewFile(path string) (*File, error) {
+	if path == "" {
+		return nil, errors.New("path: there is none; name a file")
+	}
+	return &File{path}, nil
+}
+
+// Record implements Recorder.
+func (f *File) Record(_ context.Context, changes []ledger.Alert) (err error) {
+	var b bytes.Buffer
+	for i := range changes {
+		line, err := recordOf(&changes[i])
+		if err != nil {
+			return Refused(err)
+		}
+		b.Write(append(line, '\n'))
+	}
+	file, err := os.OpenFile(f.path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o640)
+	if err != nil {
+		return fmt.Errorf("open the file of alerts: %w; create its folder and make it writable", err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	torn, err := endsTorn(file)
+	if err != nil {
+		return fmt.Errorf("read the file of alerts: %w", err)
+	}
+	out := b.Bytes()
+	if torn {
+		out = append([]byte{'\n'}, out...)
+	}
+	if _, err := file.Write(out); err != nil {
+		return fmt.Errorf("write the file of alerts: %w", err)
+	}
+	if err := file.Sync(); err != nil {
+		return fmt.Errorf("write the file of alerts: %w", err)
+	}
+	return nil
+}
+
+// endsTorn reports whether the last line is not whole: a crash or a full disk
+// cut it.
+func endsTorn(f *os.File) (bool, error) {
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return false, err
+	}
+	var last [1]byte
+	if _, err := f.ReadAt(last[:], info.Size()-1); err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	return last[0] != '\n', nil
+}
+
+// Log writes changes as messages of the daemon.
+type Log struct{ log *slog.Logger }
+
+// NewLog returns a Recorder that writes to log.
+func NewLog(log *slog.Logger) *Log { return &Log{log} }
+
+// Record implements Recorder.
+func (l *Log) Record(_ context.Context, changes []ledger.Alert) error {
+	for i := range changes {
+		a, err := decode(&changes[i])
+		if err != nil {
+			return Refused(err)
+		}
+		level := slog.LevelWarn
+		if !a.State.Open() || a.Inhibited {
+			level = slog.LevelInfo
+		}
+		l.log.Log(context.Background(), level, "alert", "state", a.State, "severity", a.Severity, "rule", a.Rule, "id", a.ID,
+			"title", clean(a.Title, maxTitle), "since", a.Since, "failures", a.Failures, "attempts", a.Attempts, "ratio", a.Ratio, "usual", a.Usual)
+	}
+	return nil
+}
+
+// Topic is a Kafka topic, or what is like one.
+type Topic interface {
+	// Produce returns nil once the value is durable. Values of one key keep
+	// their order.
+	Produce(ctx context.Context, key, value []byte) error
+}
+
+// Kafka produces changes to a topic, keyed by the alert's ID, in the form of the
+// file's lines.
+type Kafka struct{ topic Topic }
+
+// NewKafka returns a Recorder for a topic.
+func NewKafka(t Topic) *Kafka { return &Kafka{t} }
+
+// Record implements Recorder.
+func (k *Kafka) Record(ctx context.Context, changes []ledger.Alert) error {
+	for i := range changes {
+		value, err := recordOf(&changes[i])
+		if err != nil {
+			return Refused(err)
+		}
+		if err := k.topic.Produce(ctx, []byte(changes[i].ID), value); err != nil {
+			return err
+		}
+	}
+	return nil
+}

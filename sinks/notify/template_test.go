@@ -1,0 +1,122 @@
+package notify
+
+import (
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/bouncemeter/bouncemeter/pipeline/spike"
+)
+
+var noon = time.Date(2026, 3, 6, 12, 0, 0, 0, time.UTC)
+
+// spf is an alert as the detector makes them.
+func spf(state spike.State) spike.Alert {
+	a := spike.Alert{
+		ID: "00c0ffee00c0ffee", Incident: "00c0ffee00c0ffee", Rule: "authentication", Kind: spike.Ratio, State: state,
+		Severity: spike.Critical, Category: "spf_failed",
+		Labels: map[spike.Dimension]string{spike.Provider: "gmail", spike.SenderDomain: "shop.example"},
+		Since:  noon, Fired: noon.Add(6 * time.Minute), Updated: noon.Add(6 * time.Minute),
+		Failures: 340, Attempts: 2833, Ratio: 0.12, Usual: 0.001, Null: 0.002, Excess: 337.2, Score: 40, Threshold: 15.3,
+		Title:   "SPF failures of shop.example at gmail: 12% instead of 0.1% since 12:00",
+		Summary: "340 of 2833 attempts failed.", Advice: "Check the SPF record.", Silence: "add a silence",
+		Explanation: []spike.Share{{Dimension: spike.Host, Element: "mx1.example.com", Excess: 330, Share: 0.98}},
+		Unchanged:   []string{"gmail from 3 other domains"},
+		Samples:     []string{"550 5.7.26 <b>@channel</b> SPF [192.0.2.1] failed", "\x1b[31mred"},
+	}
+	if !state.Open() {
+		a.Resolved, a.Ending = noon.Add(49*time.Minute), "back to usual"
+		a.Updated = a.Resolved
+	}
+	return a
+}
+
+func TestDefaultMessage(t *testing.T) {
+	tm, err := NewTemplate(TemplateConfig{Format: HTML, TitleFormat: Plain, Link: "https://bm.example/"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := spf(spike.Resolved)
+	over.Title = "other <failures>"
+	title, text, err := tm.Message("ops", &News{Items: []Item{{Alert: spf(spike.Firing)}, {Alert: over}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "[critical] SPF failures of shop.example at gmail: 12% instead of 0.1% since 12:00 (and 1 more)"; title != want {
+		t.Errorf("title %q, want %q", title, want)
+	}
+	want := `340 of 2833 attempts failed.
+Where: host mx1.example.com (98% of the excess)
+As usual: gmail from 3 other domains
+They say: "550 5.7.26 &lt;` + joiner + `b&gt;@` + joiner + `channel&lt;` + joiner + `/b&gt; SPF [192.0.2.1] failed"
+They say: "[31mred"
+To do: Check the SPF record.
+To silence: add a silence
+https://bm.example/alerts/00c0ffee00c0ffee
+
+[over] other &lt;` + joiner + `failures&gt;
+It lasted 49 min, from Fri 12:00 UTC to Fri 12:49 UTC: back to usual.
+https://bm.example/alerts/00c0ffee00c0ffee`
+	if diff := cmp.Diff(want, text); diff != "" {
+		t.Errorf("text (-want +got):\n%s", diff)
+	}
+}
+
+func TestOwnTemplate(t *testing.T) {
+	tm, err := NewTemplate(TemplateConfig{
+		Title: `{{len .Alerts}} at {{(index .Alerts 0).Labels.provider}}`,
+		Text:  `{{range .Alerts}}<b>{{.Rule}}</b> {{percent .Ratio}} of {{.Attempts}} {{upper .Severity}} {{.Labels.none}}{{end}}`, Format: HTML,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	title, text, err := tm.Message("ops", &News{Items: []Item{{Alert: spf(spike.Firing)}}})
+	if err != nil || title != "1 at gmail" || text != "<b>authentication</b> 12% of 2833 CRITICAL" {
+		t.Errorf("%q, %q, %v", title, text, err)
+	}
+	for _, bad := range []string{"{{", "{{.Nothing}}", "{{range .Alerts}}{{.Nothing}}{{end}}", "{{call .Notifier}}"} {
+		if _, err := NewTemplate(TemplateConfig{Text: bad}); err == nil || !strings.Contains(err.Error(), "docs/alerts.md") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
+func TestMessagesAreBounded(t *testing.T) {
+	tm, err := NewTemplate(TemplateConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &News{}
+	for range 1000 {
+		a := spf(spike.Firing)
+		a.Title = strings.Repeat("ä@<", 100_000)
+		a.Samples = []string{a.Title, a.Title, a.Title, a.Title}
+		n.Items = append(n.Items, Item{Alert: a})
+	}
+	title, text, err := tm.Message("ops", n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(title, "\n") || utf8.RuneCountInString(title) > 500 {
+		t.Errorf("title of %d runes", utf8.RuneCountInString(title))
+	}
+	if utf8.RuneCountInString(text) > 3500 {
+		t.Errorf("text of %d runes", utf8.RuneCountInString(text))
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	for ratio, want := range map[float64]string{0: "0%", 0.00042: "0.042%", 0.001: "0.10%", 0.034: "3.4%", 0.12: "12%", 1: "100%"} {
+		if got := percent(ratio); got != want {
+			t.Errorf("percent(%v) = %s, want %s", ratio, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{49 * time.Minute: "49 min", 125 * time.Minute: "2 h 5 min", 73 * time.Hour: "3 days"} {
+		if got := duration(d); got != want {
+			t.Errorf("duration(%v) = %s, want %s", d, got, want)
+		}
+	}
+}
