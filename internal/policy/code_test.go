@@ -40,7 +40,7 @@ var layers = []layer{
 	{folder: "sources/lmtp", ours: []string{"event", "sources/mailbox"}},
 	{folder: "sources/*", ours: []string{"event"}},
 	{folder: "sinks/kafka", ours: []string{"event", "event/record", "internal/kafkaclient", "ledger", "pipeline", "pipeline/window"}},
-	{folder: "sinks/notify", ours: []string{"event", "ledger", "pipeline/spike"}},
+	{folder: "sinks/notify", ours: []string{"event", "ledger"}},
 	// A sink takes what the pipeline hands out, in the pipeline's types.
 	{folder: "sinks/*", ours: []string{"event", "event/record", "ledger", "pipeline", "pipeline/window"}},
 	{folder: "web", ours: []string{"classifier", "classifier/mine", "event", "internal/chart", "internal/report", "ledger", "pipeline/spike", "pipeline/window"}},

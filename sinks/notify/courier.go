@@ -162,7 +162,7 @@ func (c *courier) recall(ctx context.Context, id string) error {
 		return err
 	}
 	for i := range changes {
-		if a, err := decode(&changes[i]); err == nil && changes[i].Seq <= c.applied {
+		if a, err := Decode(&changes[i]); err == nil && changes[i].Seq <= c.applied {
 			c.desk.recall(&a)
 		}
 	}
@@ -172,7 +172,7 @@ func (c *courier) recall(ctx context.Context, id string) error {
 // apply gives a change to the desk. One that cannot be read is reported and left
 // out: it would never become readable.
 func (c *courier) apply(change *ledger.Alert, now time.Time, live bool) {
-	a, err := decode(change)
+	a, err := Decode(change)
 	if err != nil {
 		c.log.Error("an alert cannot be read and is not told; was it stored by a newer version?", "err", err)
 		c.update(func(s *Stats) { s.Unreadable++ })
@@ -207,7 +207,7 @@ func (c *courier) record(ctx context.Context) error {
 	wanted := changes[:0:0]
 	for i := range changes {
 		// What cannot be read cannot be judged, and is recorded as it is.
-		if a, err := decode(&changes[i]); err != nil || rank(a.Severity) >= rank(c.config.MinSeverity) && c.config.Match.Matches(&a) {
+		if a, err := Decode(&changes[i]); err != nil || rank(a.Severity) >= rank(c.config.MinSeverity) && c.config.Match.Matches(&a) {
 			wanted = append(wanted, changes[i])
 		}
 	}

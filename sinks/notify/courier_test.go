@@ -19,7 +19,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
-	"github.com/bouncemeter/bouncemeter/pipeline/spike"
 )
 
 // memory is a Ledger.
@@ -76,14 +75,14 @@ func (m *memory) SetNotified(_ context.Context, name string, seq int64) error {
 }
 
 // add stores a change of an alert as of now.
-func (m *memory) add(id string, state spike.State, change ...func(*spike.Alert)) {
+func (m *memory) add(id string, state State, change ...func(*Alert)) {
 	m.addAt(time.Now(), id, state, change...)
 }
 
-func (m *memory) addAt(t time.Time, id string, state spike.State, change ...func(*spike.Alert)) {
-	a := spike.Alert{
-		ID: id, Incident: id, Rule: "authentication", Kind: spike.Ratio, State: state, Severity: spike.Warning,
-		Labels: map[spike.Dimension]string{spike.Provider: "gmail", spike.SenderDomain: id + ".example"},
+func (m *memory) addAt(t time.Time, id string, state State, change ...func(*Alert)) {
+	a := Alert{
+		ID: id, Incident: id, Rule: "authentication", Kind: "ratio", State: state, Severity: Warning,
+		Labels: map[string]string{"provider": "gmail", "sender_domain": id + ".example"},
 		Title:  id, Since: t.Add(-5 * time.Minute), Updated: t, Excess: 100,
 	}
 	if !state.Open() {
@@ -103,12 +102,12 @@ func (m *memory) addAt(t time.Time, id string, state spike.State, change ...func
 	})
 }
 
-func severity(s spike.Severity) func(*spike.Alert) { return func(a *spike.Alert) { a.Severity = s } }
-func excess(n float64) func(*spike.Alert)          { return func(a *spike.Alert) { a.Excess = n } }
+func severity(s Severity) func(*Alert) { return func(a *Alert) { a.Severity = s } }
+func excess(n float64) func(*Alert)    { return func(a *Alert) { a.Excess = n } }
 
 // within says that another open alert explains this one.
-func within(incident string) func(*spike.Alert) {
-	return func(a *spike.Alert) { a.Incident, a.Inhibited = incident, true }
+func within(incident string) func(*Alert) {
+	return func(a *Alert) { a.Incident, a.Inhibited = incident, true }
 }
 
 // fake is a Teller and a Recorder that writes down what it gets.
@@ -220,18 +219,18 @@ func TestPeopleAreToldOfTheBeginningTheWorseAndTheEnd(t *testing.T) {
 		_, stop := start(t, l, nil, teller(f))
 		defer func() { stop() }()
 		later(5 * time.Second)
-		l.add("a", spike.Firing)
+		l.add("a", Firing)
 		later(2 * time.Second)
 		f.expect(t, "a firing")
-		l.add("a", spike.Firing, excess(120)) // hardly more
-		l.add("a", spike.Stale)
-		l.add("a", spike.Persisting)
+		l.add("a", Firing, excess(120)) // hardly more
+		l.add("a", Stale)
+		l.add("a", Persisting)
 		later(time.Hour)
 		f.expect(t)
-		l.add("a", spike.Firing, excess(1000))
+		l.add("a", Firing, excess(1000))
 		later(2 * time.Second)
 		f.expect(t, "a firing again")
-		l.add("a", spike.Firing, excess(1000), severity(spike.Critical))
+		l.add("a", Firing, excess(1000), severity(Critical))
 		later(2 * time.Second)
 		f.expect(t, "a firing again")
 		// A restart repeats nothing, and forgets nothing.
@@ -239,10 +238,10 @@ func TestPeopleAreToldOfTheBeginningTheWorseAndTheEnd(t *testing.T) {
 		_, stop = start(t, l, nil, teller(f))
 		later(time.Minute)
 		f.expect(t)
-		l.add("a", spike.Resolved, severity(spike.Critical))
+		l.add("a", Resolved, severity(Critical))
 		later(2 * time.Second)
 		f.expect(t, "a resolved again")
-		l.add("a", spike.Firing, func(a *spike.Alert) { a.Flaps = 1 })
+		l.add("a", Firing, func(a *Alert) { a.Flaps = 1 })
 		later(2 * time.Second)
 		f.expect(t, "a firing")
 	})
@@ -254,17 +253,17 @@ func TestOutage(t *testing.T) {
 		b, stop := start(t, l, nil, teller(f))
 		defer stop()
 		later(5 * time.Second)
-		l.add("before", spike.Firing)
+		l.add("before", Firing)
 		later(2 * time.Second)
 		f.expect(t, "before firing")
 
 		f.set(errors.New("down"))
 		calls := f.calls
-		l.add("over", spike.Firing)
+		l.add("over", Firing)
 		later(10 * time.Minute)
-		l.add("over", spike.Resolved)
-		l.add("before", spike.Resolved)
-		l.add("still", spike.Firing, severity(spike.Critical))
+		l.add("over", Resolved)
+		l.add("before", Resolved)
+		l.add("still", Firing, severity(Critical))
 		later(50 * time.Minute)
 		s := b.Stats()[0]
 		if s.Pending != 3 || s.Oldest.IsZero() || s.LastError != "other" || s.Failures != int64(f.calls-calls) {
@@ -293,9 +292,9 @@ func TestOutageOverRestart(t *testing.T) {
 		l, f := newMemory(), &fake{err: errors.New("down")}
 		_, stop := start(t, l, nil, teller(f))
 		later(5 * time.Second)
-		l.add("a", spike.Firing)
+		l.add("a", Firing)
 		later(3 * time.Hour)
-		l.add("a", spike.Resolved)
+		l.add("a", Resolved)
 		stop()
 		l.position = time.Now().Unix()
 		f.set(nil)
@@ -313,9 +312,9 @@ func TestWhatIsLongOverIsNotTold(t *testing.T) {
 		defer stop()
 		later(5 * time.Second)
 		f.set(errors.New("down"))
-		l.add("a", spike.Firing)
+		l.add("a", Firing)
 		later(time.Minute)
-		l.add("a", spike.Resolved)
+		l.add("a", Resolved)
 		later(25 * time.Hour)
 		f.set(nil)
 		later(5 * time.Minute)
@@ -329,15 +328,15 @@ func TestWhatIsLongOverIsNotTold(t *testing.T) {
 func TestNewNotifierBeginsWithOpenAlerts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, people, records := newMemory(), &fake{}, &fake{}
-		l.add("old", spike.Firing)
-		l.add("old", spike.Resolved)
-		l.add("open", spike.Firing)
+		l.add("old", Firing)
+		l.add("old", Resolved)
+		l.add("open", Firing)
 		_, stop := start(t, l, nil, teller(people), Config{Name: "records", Recorder: records})
 		defer stop()
 		later(3 * time.Second)
 		people.expect(t, "open firing")
 		records.expect(t)
-		l.add("open", spike.Resolved)
+		l.add("open", Resolved)
 		later(3 * time.Second)
 		people.expect(t, "open resolved again")
 		records.expect(t, "4")
@@ -360,11 +359,11 @@ func TestPastIsNoNews(t *testing.T) {
 			at := past.Add(time.Duration(i) * time.Hour)
 			switch i {
 			case 10:
-				l.addAt(at, "a", spike.Firing)
+				l.addAt(at, "a", Firing)
 			case 12:
-				l.addAt(at, "a", spike.Resolved)
+				l.addAt(at, "a", Resolved)
 			case 100:
-				l.addAt(at, "b", spike.Firing)
+				l.addAt(at, "b", Firing)
 			}
 			l.mu.Lock()
 			l.position = at.Unix()
@@ -395,7 +394,7 @@ func TestLateFeedIsTold(t *testing.T) {
 			l.mu.Unlock()
 			later(time.Second)
 		}
-		l.addAt(time.Now().Add(-3*time.Hour), "a", spike.Firing)
+		l.addAt(time.Now().Add(-3*time.Hour), "a", Firing)
 		for range 120 {
 			l.mu.Lock()
 			l.position = time.Now().Add(-3 * time.Hour).Unix()
@@ -412,23 +411,23 @@ func TestOneAlertForAnIncident(t *testing.T) {
 		_, stop := start(t, l, nil, teller(f), Config{Name: "owner of m1", Teller: only, Match: Match{SenderDomains: []string{"m1.example"}}})
 		defer stop()
 		later(5 * time.Second)
-		l.add("first", spike.Firing)
+		l.add("first", Firing)
 		later(2 * time.Second)
 		f.expect(t, "first firing")
-		l.add("group", spike.Firing, func(a *spike.Alert) {
-			a.Kind, a.Labels = spike.Breadth, map[spike.Dimension]string{spike.Provider: "gmail"}
+		l.add("group", Firing, func(a *Alert) {
+			a.Kind, a.Labels = "breadth", map[string]string{"provider": "gmail"}
 		})
-		l.add("first", spike.Firing, within("group"), excess(5000))
-		l.add("m1", spike.Firing, within("group"))
-		l.add("m2", spike.Firing, within("group"))
+		l.add("first", Firing, within("group"), excess(5000))
+		l.add("m1", Firing, within("group"))
+		l.add("m2", Firing, within("group"))
 		later(2 * time.Second)
 		f.expect(t, "group firing")
 		// Who is not told of the group is told of the part.
 		only.expect(t, "m1 firing")
 		// What goes on after the group's end is told, what ended before is not.
-		l.add("m1", spike.Resolved, within("group"))
-		l.add("group", spike.Resolved)
-		l.add("m2", spike.Firing)
+		l.add("m1", Resolved, within("group"))
+		l.add("group", Resolved)
+		l.add("m2", Firing)
 		later(2 * time.Second)
 		f.expect(t, "first firing again, m2 firing, group resolved again")
 		only.expect(t, "m1 resolved again")
@@ -439,19 +438,19 @@ func TestRouting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, all, urgent, gmail := newMemory(), &fake{}, &fake{}, &fake{}
 		_, stop := start(t, l, nil, teller(all),
-			Config{Name: "urgent", Teller: urgent, MinSeverity: spike.Critical},
+			Config{Name: "urgent", Teller: urgent, MinSeverity: Critical},
 			Config{Name: "records of gmail", Recorder: gmail, Match: Match{Providers: []string{"gmail"}}})
 		defer stop()
 		later(5 * time.Second)
-		l.add("a", spike.Firing)
-		yahoo := func(a *spike.Alert) { a.Labels[spike.Provider] = "yahoo" }
-		l.add("b", spike.Firing, severity(spike.Ticket), yahoo)
+		l.add("a", Firing)
+		yahoo := func(a *Alert) { a.Labels["provider"] = "yahoo" }
+		l.add("b", Firing, severity(Ticket), yahoo)
 		later(2 * time.Second)
 		all.expect(t, "a firing, b firing")
 		urgent.expect(t)
 		gmail.expect(t, "1")
-		l.add("a", spike.Firing, severity(spike.Critical))
-		l.add("b", spike.Resolved, yahoo)
+		l.add("a", Firing, severity(Critical))
+		l.add("b", Resolved, yahoo)
 		later(2 * time.Second)
 		all.expect(t, "a firing again, b resolved again")
 		urgent.expect(t, "a firing")
@@ -472,12 +471,12 @@ func TestSilencedWhileItLasts(t *testing.T) {
 		later(5 * time.Second)
 		write(t, file, fmt.Sprintf("silences: [{comment: move, match: {sender_domains: [a.example, b.example]}, until: %s}]", time.Now().Add(time.Hour).Format(time.RFC3339)))
 		later(10 * time.Second)
-		l.add("a", spike.Firing)
-		l.add("b", spike.Firing)
-		l.add("c", spike.Firing)
+		l.add("a", Firing)
+		l.add("b", Firing)
+		l.add("c", Firing)
 		later(30 * time.Minute)
 		f.expect(t, "c firing")
-		l.add("a", spike.Resolved)
+		l.add("a", Resolved)
 		// A restart changes nothing, and a file that is wrong neither.
 		stop()
 		_, stop = start(t, l, silences, teller(f))
@@ -504,7 +503,7 @@ func TestRefusedIsNotRepeated(t *testing.T) {
 		later(5 * time.Second)
 		f.set(Refused(errors.New("no")))
 		r.set(Refused(errors.New("no")))
-		l.add("a", spike.Firing)
+		l.add("a", Firing)
 		later(time.Minute)
 		for _, s := range b.Stats() {
 			if s.Attempts != 1 || s.Refused != 1 || s.LastError != "refused" || s.Pending != 0 {
@@ -513,7 +512,7 @@ func TestRefusedIsNotRepeated(t *testing.T) {
 		}
 		f.set(nil)
 		r.set(nil)
-		l.add("a", spike.Resolved)
+		l.add("a", Resolved)
 		later(time.Minute)
 		f.expect(t, "a resolved again")
 		r.expect(t, "2")
@@ -526,7 +525,7 @@ func TestOneReceiverDoesNotHoldUpAnother(t *testing.T) {
 		b, stop := start(t, l, nil, Config{Name: "stuck", Teller: stuck}, teller(f))
 		defer stop()
 		later(5 * time.Second)
-		l.add("a", spike.Firing)
+		l.add("a", Firing)
 		later(2 * time.Second)
 		f.expect(t, "a firing")
 		later(time.Minute)
@@ -542,7 +541,7 @@ func TestLedgerThatFails(t *testing.T) {
 		l.fail = errors.New("locked")
 		b, stop := start(t, l, nil, teller(f))
 		defer stop()
-		l.add("a", spike.Firing)
+		l.add("a", Firing)
 		later(time.Minute)
 		if s := b.Stats()[0]; s.LastError != "ledger" {
 			t.Errorf("stats: %+v", s)
@@ -562,7 +561,7 @@ func TestUnreadableChangeIsCounted(t *testing.T) {
 		defer stop()
 		later(5 * time.Second)
 		l.changes = append(l.changes, ledger.Alert{Seq: 1, ID: "x", Body: []byte(`{"since": 7}`)})
-		l.add("a", spike.Firing)
+		l.add("a", Firing)
 		later(3 * time.Second)
 		f.expect(t, "a firing")
 		if s := b.Stats()[0]; s.Unreadable != 1 {
@@ -594,9 +593,9 @@ func TestAnyHistory(t *testing.T) {
 					records.set(err)
 				default:
 					id := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(rt, "id")
-					state := spike.Firing
+					state := Firing
 					if open[id] && rapid.Bool().Draw(rt, "end") {
-						state = spike.Resolved
+						state = Resolved
 					}
 					open[id] = state.Open()
 					l.add(id, state, excess(rapid.Float64Range(10, 1e4).Draw(rt, "excess")))

@@ -22,7 +22,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
-	"github.com/bouncemeter/bouncemeter/pipeline/spike"
 )
 
 // receiver is an HTTP server that keeps what it got.
@@ -200,7 +199,7 @@ func TestAlertmanager(t *testing.T) {
 		t.Errorf("sent again every %v", a.Every())
 	}
 	now := noon.Add(10 * time.Minute)
-	tell := func(items []Item, open ...spike.Alert) {
+	tell := func(items []Item, open ...Alert) {
 		t.Helper()
 		n := &News{Items: items, Now: now}
 		for _, x := range open {
@@ -214,7 +213,7 @@ func TestAlertmanager(t *testing.T) {
 	if len(one.got) != 0 {
 		t.Error("something was sent without alerts")
 	}
-	firing := spf(spike.Firing)
+	firing := spf(Firing)
 	tell([]Item{{Alert: firing}}, firing)
 	if one.got[0].URL.Path != "/api/v2/alerts" || two.got[0].URL.Path != "/prefix/api/v2/alerts" {
 		t.Errorf("posted to %s and %s", one.got[0].URL, two.got[0].URL)
@@ -249,7 +248,7 @@ func TestAlertmanager(t *testing.T) {
 	one.status, two.status = 200, 200
 
 	// A severity that changes is another alert to Alertmanager: the old one ends.
-	firing.Severity = spike.Warning
+	firing.Severity = Warning
 	now = now.Add(time.Minute)
 	tell([]Item{{Alert: firing}}, firing)
 	got := posted(t, one)
@@ -258,8 +257,8 @@ func TestAlertmanager(t *testing.T) {
 	}
 
 	// The end is told for a quarter of an hour.
-	over := spf(spike.Resolved)
-	over.Severity = spike.Warning
+	over := spf(Resolved)
+	over.Severity = Warning
 	now = over.Resolved.Add(10 * time.Second)
 	tell([]Item{{Alert: over}})
 	for range 14 {
@@ -284,7 +283,7 @@ func TestAlertmanagerTellsOpenRatherThanOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	over, again := spf(spike.Resolved), spf(spike.Firing)
+	over, again := spf(Resolved), spf(Firing)
 	again.ID = "2"
 	now := noon.Add(time.Hour)
 	for _, n := range []*News{
@@ -313,9 +312,9 @@ func TestWebhook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	over := spf(spike.Resolved)
+	over := spf(Resolved)
 	over.Rule = "content"
-	n := &News{Items: []Item{{Alert: spf(spike.Firing)}, {Alert: over}}}
+	n := &News{Items: []Item{{Alert: spf(Firing)}, {Alert: over}}}
 	for range 2 {
 		if err := w.Tell(t.Context(), n); err != nil {
 			t.Fatal(err)
@@ -362,7 +361,7 @@ func TestShoutrrr(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &News{Items: []Item{{Alert: spf(spike.Firing)}}}
+	n := &News{Items: []Item{{Alert: spf(Firing)}}}
 	if err := s.Tell(t.Context(), n); err != nil {
 		t.Fatal(err)
 	}
@@ -415,8 +414,8 @@ func TestShoutrrrFormats(t *testing.T) {
 
 func TestFile(t *testing.T) {
 	l := newMemory()
-	l.add("a", spike.Firing)
-	l.add("a", spike.Resolved)
+	l.add("a", Firing)
+	l.add("a", Resolved)
 	name := filepath.Join(t.TempDir(), "alerts.jsonl")
 	f, err := NewFile(name)
 	if err != nil {
@@ -441,7 +440,7 @@ func TestFile(t *testing.T) {
 		var r struct {
 			V, Seq int
 			Time   time.Time
-			Alert  spike.Alert
+			Alert  Alert
 		}
 		if err := json.Unmarshal([]byte(line), &r); err != nil || r.V != 1 || r.Seq != i+1 || r.Alert.ID != "a" || r.Time.Unix() != l.changes[i].Time {
 			t.Errorf("line %s: %v", line, err)
@@ -475,8 +474,8 @@ func TestFile(t *testing.T) {
 func TestLog(t *testing.T) {
 	var b strings.Builder
 	l := newMemory()
-	l.add("a", spike.Firing, func(a *spike.Alert) { a.Title = "two\nlines" })
-	l.add("a", spike.Resolved)
+	l.add("a", Firing, func(a *Alert) { a.Title = "two\nlines" })
+	l.add("a", Resolved)
 	if err := NewLog(slog.New(slog.NewTextHandler(&b, nil))).Record(t.Context(), l.changes); err != nil {
 		t.Fatal(err)
 	}
@@ -506,8 +505,8 @@ func (k *topic) Produce(_ context.Context, key, value []byte) error {
 
 func TestKafka(t *testing.T) {
 	l := newMemory()
-	l.add("a", spike.Firing)
-	l.add("b", spike.Firing)
+	l.add("a", Firing)
+	l.add("b", Firing)
 	k := &topic{fail: 2}
 	r := NewKafka(k)
 	if err := r.Record(t.Context(), l.changes); err == nil {

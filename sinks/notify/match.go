@@ -1,11 +1,9 @@
 package notify
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/bouncemeter/bouncemeter/event"
-	"github.com/bouncemeter/bouncemeter/pipeline/spike"
 )
 
 // Match says which alerts are meant. Within a field one pattern must match, and
@@ -45,8 +43,8 @@ func (m *Match) Empty() bool {
 }
 
 // Matches reports whether a is meant.
-func (m *Match) Matches(a *spike.Alert) bool {
-	category := a.Labels[spike.Category]
+func (m *Match) Matches(a *Alert) bool {
+	category := a.Labels["category"]
 	if category == "" {
 		category = a.Category
 	}
@@ -54,11 +52,11 @@ func (m *Match) Matches(a *spike.Alert) bool {
 	if c, ok := event.CategoryByID(category); ok {
 		group = c.Info().Group
 	}
-	return admits(m.IDs, a.ID) && admits(m.Rules, a.Rule) && admits(m.Kinds, string(a.Kind)) &&
+	return admits(m.IDs, a.ID) && admits(m.Rules, a.Rule) && admits(m.Kinds, a.Kind) &&
 		admits(m.Severities, string(a.Severity)) && admits(m.Categories, category) && admits(m.Groups, group) &&
-		admits(m.Providers, a.Labels[spike.Provider]) && admits(m.SenderDomains, a.Labels[spike.SenderDomain]) &&
-		admits(m.Sources, a.Labels[spike.Source]) && admits(m.Hosts, a.Labels[spike.Host]) &&
-		admits(m.Streams, a.Labels[spike.Stream])
+		admits(m.Providers, a.Labels["provider"]) && admits(m.SenderDomains, a.Labels["sender_domain"]) &&
+		admits(m.Sources, a.Labels["source"]) && admits(m.Hosts, a.Labels["host"]) &&
+		admits(m.Streams, a.Labels["stream"])
 }
 
 // admits reports whether patterns let s through: none excludes it, and one
@@ -100,9 +98,3 @@ func glob(pattern, s string) bool {
 	}
 	return strings.HasSuffix(s, parts[last])
 }
-
-// Severities lists the words for severities, the least severe first.
-var Severities = []spike.Severity{spike.Ticket, spike.Warning, spike.Critical}
-
-// rank orders severities; an unknown one is below all.
-func rank(s spike.Severity) int { return slices.Index(Severities, s) }

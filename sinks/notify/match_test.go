@@ -5,8 +5,6 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
-
-	"github.com/bouncemeter/bouncemeter/pipeline/spike"
 )
 
 func TestGlob(t *testing.T) {
@@ -48,9 +46,9 @@ func TestGlobOfPieces(t *testing.T) {
 }
 
 func TestMatch(t *testing.T) {
-	a := &spike.Alert{
-		ID: "7", Rule: "authentication", Kind: spike.Ratio, Severity: spike.Critical, Category: "spf_failed",
-		Labels: map[spike.Dimension]string{spike.Provider: "gmail", spike.SenderDomain: "shop.example"},
+	a := &Alert{
+		ID: "7", Rule: "authentication", Kind: "ratio", Severity: Critical, Category: "spf_failed",
+		Labels: map[string]string{"provider": "gmail", "sender_domain": "shop.example"},
 	}
 	for name, c := range map[string]struct {
 		m    Match

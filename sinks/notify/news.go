@@ -2,20 +2,15 @@ package notify
 
 import (
 	"cmp"
-	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
-
-	"github.com/bouncemeter/bouncemeter/ledger"
-	"github.com/bouncemeter/bouncemeter/pipeline/spike"
 )
 
 // known is what a notifier knows of one alert.
 type known struct {
-	now  spike.Alert
-	told *spike.Alert // as it was told last; nil if it was not told
+	now  Alert
+	told *Alert // as it was told last; nil if it was not told
 	// owed is true if there was something to tell that has not been told: the
 	// receiver was down. Even what is over by then is told.
 	owed bool
@@ -24,7 +19,7 @@ type known struct {
 // desk decides what is news for one notifier. Its state follows from the changes
 // it was given, and from what it told.
 type desk struct {
-	minSeverity spike.Severity
+	minSeverity Severity
 	match       Match
 	silences    *Silences
 
@@ -38,19 +33,9 @@ func newDesk(c *Config, s *Silences) *desk {
 // giveUp is how long what is over may wait to be told.
 const giveUp = 24 * time.Hour
 
-// decode reads the alert of a change.
-func decode(c *ledger.Alert) (spike.Alert, error) {
-	var a spike.Alert
-	if err := json.Unmarshal(c.Body, &a); err != nil {
-		return a, fmt.Errorf("read change %d of alert %s: %w", c.Seq, c.ID, err)
-	}
-	a.ID = c.ID
-	return a, nil
-}
-
 // apply takes in the change of an alert to a. If live, what is worth telling is
 // owed from now on.
-func (d *desk) apply(a *spike.Alert, now time.Time, live bool) {
+func (d *desk) apply(a *Alert, now time.Time, live bool) {
 	k := d.alerts[a.ID]
 	if k == nil {
 		k = &known{}
@@ -67,7 +52,7 @@ func (d *desk) apply(a *spike.Alert, now time.Time, live bool) {
 
 // recall takes in a change that has been dealt with before a restart: if it was
 // worth telling then it was told.
-func (d *desk) recall(a *spike.Alert) {
+func (d *desk) recall(a *Alert) {
 	d.apply(a, a.Updated, false)
 	k := d.alerts[a.ID]
 	switch {
@@ -98,7 +83,7 @@ func (d *desk) newer(k *known) bool {
 
 // explained reports whether another open alert, which the same receiver is told
 // of, explains this one.
-func (d *desk) explained(a *spike.Alert) bool {
+func (d *desk) explained(a *Alert) bool {
 	if !a.Inhibited || a.Incident == a.ID {
 		return false
 	}

@@ -29,7 +29,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
-	"github.com/bouncemeter/bouncemeter/pipeline/spike"
 )
 
 // Ledger is the part of the ledger that notifiers need; see
@@ -72,7 +71,7 @@ type News struct {
 
 // Item is one alert as it is now.
 type Item struct {
-	spike.Alert
+	Alert
 	// Again is true if it has been told before that the alert fires.
 	Again bool
 }
@@ -84,7 +83,7 @@ type Config struct {
 	Name string
 	Kind string // for metrics and messages
 	// MinSeverity and Match say which alerts it is for; the zero values take all.
-	MinSeverity spike.Severity
+	MinSeverity Severity
 	Match       Match
 	// Exactly one of these is set.
 	Recorder Recorder

@@ -14,7 +14,7 @@ import (
 	"github.com/bouncemeter/bouncemeter/ledger"
 )
 
-// record is one change in the file and in Kafka. Alert is a spike.Alert.
+// record is one change in the file and in Kafka. Alert is a Alert.
 type record struct {
 	V     int             `json:"v"`
 	Seq   int64           `json:"seq"`
@@ -99,7 +99,7 @@ func NewLog(log *slog.Logger) *Log { return &Log{log} }
 // Record implements Recorder.
 func (l *Log) Record(_ context.Context, changes []ledger.Alert) error {
 	for i := range changes {
-		a, err := decode(&changes[i])
+		a, err := Decode(&changes[i])
 		if err != nil {
 			return Refused(err)
 		}

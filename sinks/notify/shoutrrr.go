@@ -146,6 +146,9 @@ func (s *Shoutrrr) safe(err error) error {
 	if e, ok := errors.AsType[*net.OpError](err); ok {
 		return fmt.Errorf("send to %s: %w", s.scheme, e)
 	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("send to %s: the connection was cut: %w", s.scheme, io.ErrUnexpectedEOF)
+	}
 	if isTLS(err) {
 		return fmt.Errorf("send to %s: %w", s.scheme, errNoTLS)
 	}

@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
-
-	"github.com/bouncemeter/bouncemeter/pipeline/spike"
 )
 
 // Silence keeps people from being told of some alerts for some time, once or
@@ -100,7 +98,7 @@ func (s *Silence) check() (faults []string) {
 		fault(`match: nothing is given, so all alerts would be silenced; if that is meant write rules: ["*"]`)
 	}
 	for _, word := range s.Match.Severities {
-		if rank(spike.Severity(strings.TrimPrefix(word, "!"))) < 0 && !strings.Contains(word, "*") {
+		if rank(Severity(strings.TrimPrefix(word, "!"))) < 0 && !strings.Contains(word, "*") {
 			fault("match.severities: %q is unknown; have ticket, warning, critical", word)
 		}
 	}
@@ -207,7 +205,7 @@ func (s *Silences) read() error {
 
 // covers returns whether a silence covers a at t. It first reads the file again if it
 // has changed.
-func (s *Silences) covers(a *spike.Alert, t time.Time) bool {
+func (s *Silences) covers(a *Alert, t time.Time) bool {
 	if s == nil {
 		return false
 	}

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"text/template"
 	"time"
-
-	"github.com/bouncemeter/bouncemeter/pipeline/spike"
 )
 
 // DefaultTitle and DefaultText are the templates of messages. The title alone
@@ -124,8 +122,8 @@ func NewTemplate(c TemplateConfig) (*Template, error) {
 	if t.text, err = parse("text", c.Text, DefaultText); err != nil {
 		return nil, err
 	}
-	for _, state := range []spike.State{spike.Firing, spike.Resolved} {
-		n := &News{Items: []Item{{Alert: spike.Alert{ID: "0", State: state, Labels: map[spike.Dimension]string{}}}}}
+	for _, state := range []State{Firing, Resolved} {
+		n := &News{Items: []Item{{Alert: Alert{ID: "0", State: state, Labels: map[string]string{}}}}}
 		if _, _, err := t.Message("example", n); err != nil {
 			return nil, fmt.Errorf("%w; see docs/alerts.md for what a template may use", err)
 		}
@@ -163,7 +161,7 @@ func (t *Template) Message(notifier string, n *News) (title, text string, err er
 func (t *Template) view(i *Item, f Format) View {
 	e := func(s string, limit int) string { return f.escape(clean(s, limit)) }
 	v := View{
-		ID: e(i.ID, maxLabel), Status: status(&i.Alert), Again: i.Again, Rule: e(i.Rule, maxLabel), Kind: e(string(i.Kind), maxLabel),
+		ID: e(i.ID, maxLabel), Status: status(&i.Alert), Again: i.Again, Rule: e(i.Rule, maxLabel), Kind: e(i.Kind, maxLabel),
 		Severity: e(string(i.Severity), maxLabel), Category: e(i.Category, maxLabel), Labels: make(map[string]string, len(i.Labels)),
 		Title: e(i.Title, maxTitle), Summary: e(i.Summary, maxText), Advice: e(i.Advice, maxText), Ending: e(i.Ending, maxText),
 		Silence: e(i.Silence, maxText), Since: i.Since, Fired: i.Fired, Resolved: i.Resolved,
@@ -176,7 +174,7 @@ func (t *Template) view(i *Item, f Format) View {
 		v.Lasted = i.Resolved.Sub(i.Since)
 	}
 	for d, name := range i.Labels {
-		v.Labels[string(d)] = e(name, maxLabel)
+		v.Labels[d] = e(name, maxLabel)
 	}
 	for _, s := range where(&i.Alert) {
 		v.Where = append(v.Where, e(s, maxText))
@@ -191,7 +189,7 @@ func (t *Template) view(i *Item, f Format) View {
 }
 
 // status is what Alertmanager calls the state.
-func status(a *spike.Alert) string {
+func status(a *Alert) string {
 	if a.State.Open() {
 		return "firing"
 	}
@@ -199,15 +197,15 @@ func status(a *spike.Alert) string {
 }
 
 // where returns which parts have most of the excess, the most telling first.
-func where(a *spike.Alert) (all []string) {
+func where(a *Alert) (all []string) {
 	for _, s := range a.Explanation[:min(len(a.Explanation), maxWhere)] {
-		all = append(all, fmt.Sprintf("%s %s (%s of the excess)", strings.ReplaceAll(string(s.Dimension), "_", " "), s.Element, percent(s.Share)))
+		all = append(all, fmt.Sprintf("%s %s (%s of the excess)", strings.ReplaceAll(s.Dimension, "_", " "), s.Element, percent(s.Share)))
 	}
 	return all
 }
 
 // replies returns samples of what remote servers said, or else their wordings.
-func replies(a *spike.Alert) (all []string) {
+func replies(a *Alert) (all []string) {
 	all = append(all, a.Samples...)
 	if len(all) == 0 {
 		for _, w := range a.Templates {

@@ -7,23 +7,21 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/bouncemeter/bouncemeter/pipeline/spike"
 )
 
 var noon = time.Date(2026, 3, 6, 12, 0, 0, 0, time.UTC)
 
 // spf is an alert as the detector makes them.
-func spf(state spike.State) spike.Alert {
-	a := spike.Alert{
-		ID: "00c0ffee00c0ffee", Incident: "00c0ffee00c0ffee", Rule: "authentication", Kind: spike.Ratio, State: state,
-		Severity: spike.Critical, Category: "spf_failed",
-		Labels: map[spike.Dimension]string{spike.Provider: "gmail", spike.SenderDomain: "shop.example"},
+func spf(state State) Alert {
+	a := Alert{
+		ID: "00c0ffee00c0ffee", Incident: "00c0ffee00c0ffee", Rule: "authentication", Kind: "ratio", State: state,
+		Severity: Critical, Category: "spf_failed",
+		Labels: map[string]string{"provider": "gmail", "sender_domain": "shop.example"},
 		Since:  noon, Fired: noon.Add(6 * time.Minute), Updated: noon.Add(6 * time.Minute),
 		Failures: 340, Attempts: 2833, Ratio: 0.12, Usual: 0.001, Null: 0.002, Excess: 337.2, Score: 40, Threshold: 15.3,
 		Title:   "SPF failures of shop.example at gmail: 12% instead of 0.1% since 12:00",
 		Summary: "340 of 2833 attempts failed.", Advice: "Check the SPF record.", Silence: "add a silence",
-		Explanation: []spike.Share{{Dimension: spike.Host, Element: "mx1.example.com", Excess: 330, Share: 0.98}},
+		Explanation: []Share{{Dimension: "host", Element: "mx1.example.com", Excess: 330, Share: 0.98}},
 		Unchanged:   []string{"gmail from 3 other domains"},
 		Samples:     []string{"550 5.7.26 <b>@channel</b> SPF [192.0.2.1] failed", "\x1b[31mred"},
 	}
@@ -39,9 +37,9 @@ func TestDefaultMessage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	over := spf(spike.Resolved)
+	over := spf(Resolved)
 	over.Title = "other <failures>"
-	title, text, err := tm.Message("ops", &News{Items: []Item{{Alert: spf(spike.Firing)}, {Alert: over}}})
+	title, text, err := tm.Message("ops", &News{Items: []Item{{Alert: spf(Firing)}, {Alert: over}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +71,7 @@ func TestOwnTemplate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	title, text, err := tm.Message("ops", &News{Items: []Item{{Alert: spf(spike.Firing)}}})
+	title, text, err := tm.Message("ops", &News{Items: []Item{{Alert: spf(Firing)}}})
 	if err != nil || title != "1 at gmail" || text != "<b>authentication</b> 12% of 2833 CRITICAL" {
 		t.Errorf("%q, %q, %v", title, text, err)
 	}
@@ -91,7 +89,7 @@ func TestMessagesAreBounded(t *testing.T) {
 	}
 	n := &News{}
 	for range 1000 {
-		a := spf(spike.Firing)
+		a := spf(Firing)
 		a.Title = strings.Repeat("ä@<", 100_000)
 		a.Samples = []string{a.Title, a.Title, a.Title, a.Title}
 		n.Items = append(n.Items, Item{Alert: a})
