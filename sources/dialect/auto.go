@@ -80,6 +80,7 @@ var jsonShapes = [...]struct {
 	{"mailgun", [3]string{"event-data"}},
 	{"mailgun", [3]string{"log-level", "event"}},
 	{"sparkpost", [3]string{"msys"}},
+	{"sparkpost", [3]string{"event_id", "rcpt_to", "type"}},
 	{"postmark", [3]string{"RecordType"}},
 	{"postal", [3]string{"event", "payload"}},
 	{"mandrill", [3]string{"event", "msg", "_id"}},

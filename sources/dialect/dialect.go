@@ -56,6 +56,9 @@ var dialects = []struct {
 	{"kumomta", func(*time.Location, bool) Parser { return newKumomta() }},
 	{"ses", func(*time.Location, bool) Parser { return newSES() }},
 	{"sendgrid", func(*time.Location, bool) Parser { return newSendgrid() }},
+	{"mailgun", func(*time.Location, bool) Parser { return newMailgun() }},
+	{"sparkpost", func(*time.Location, bool) Parser { return newSparkpost() }},
+	{"postmark", func(*time.Location, bool) Parser { return newPostmark() }},
 }
 
 // Names lists the dialects that New knows, Auto at the end.
