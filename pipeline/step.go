@@ -44,8 +44,10 @@ func (s *scanner) line(text []byte, dst []event.Event) ([]event.Event, error) {
 		return dst, err
 	}
 	for i := len(dst); i < len(events); i++ {
-		if k := events[i].Kind; (k == event.Attempt || k == event.Notice) && !events[i].Classified {
-			s.classifier.Classify(&events[i])
+		e := &events[i]
+		// What the record of an Expiry says may name the last cause.
+		if k := e.Kind; (k == event.Attempt || k == event.Notice || k == event.Expiry && len(e.Reply.Text) > 0) && !e.Classified {
+			s.classifier.Classify(e)
 		}
 	}
 	return events, nil

@@ -303,8 +303,17 @@ func (t *Table) expire(key uint64, now uint32, e *event.Event) {
 }
 
 // expired is the verdict on a message given up, of which cause was the last
-// failure.
+// failure; where that is not known, it is what the record itself says.
 func expired(e *event.Event, cause event.Category) {
+	if cause == event.Unset {
+		switch v := &e.Verdict; v.Category {
+		case event.QueueExpired:
+			cause = v.Secondary
+		case event.Unclassified:
+		default:
+			cause = v.Category
+		}
+	}
 	e.Verdict.Category = event.QueueExpired
 	e.Verdict.Persistence = event.Permanent
 	e.Verdict.Confidence = 1
