@@ -47,6 +47,7 @@ type App struct {
 	dead    *deadletter.Sink // nil keeps no dead letters
 	rules   *ruleset
 	names   names
+	notify  *notifying
 	daemon  *pipeline.Daemon
 	inputs  []pipeline.Input
 	reloads reloads
@@ -90,6 +91,10 @@ func Open(ctx context.Context, o Options) (_ *App, err error) {
 	if a.inputs, err = inputs(c, a.log); err != nil {
 		return nil, err
 	}
+	if a.notify, err = newNotifying(c, a.log); err != nil {
+		return nil, err
+	}
+	a.cleanup = append(a.cleanup, a.notify.close)
 	a.daemon = pipeline.New(a.pipelineOptions())
 	a.reloads.success = time.Now()
 	if a.http, err = net.Listen("tcp", c.HTTP.Listen); err != nil {
@@ -244,9 +249,9 @@ func (a *App) Run(ctx context.Context) error {
 	g.Go(func() error { return a.serve(ctx) })
 	g.Go(func() error { watchdog(ctx, a.log); return nil })
 	a.log.Info("started", "version", a.o.Version, "sources", len(a.inputs), "ledger", a.o.Config.Ledger.SQLite, "http", "http://"+a.Address())
-	notify(a.log, daemon.SdNotifyReady)
+	sdNotify(a.log, daemon.SdNotifyReady)
 	err := g.Wait()
-	notify(a.log, daemon.SdNotifyStopping)
+	sdNotify(a.log, daemon.SdNotifyStopping)
 	if errors.Is(err, http.ErrServerClosed) {
 		err = nil
 	}
@@ -254,8 +259,8 @@ func (a *App) Run(ctx context.Context) error {
 	return err
 }
 
-// notify tells systemd, if it started us (sd_notify(3)).
-func notify(log *slog.Logger, state string) {
+// sdNotify tells systemd, if it started us (sd_notify(3)).
+func sdNotify(log *slog.Logger, state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		log.Warn("notify systemd", "state", state, "err", err)
 	}
@@ -274,7 +279,7 @@ func watchdog(ctx context.Context, log *slog.Logger) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			notify(log, daemon.SdNotifyWatchdog)
+			sdNotify(log, daemon.SdNotifyWatchdog)
 		}
 	}
 }

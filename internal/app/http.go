@@ -18,6 +18,7 @@ import (
 
 	"github.com/bouncemeter/bouncemeter/internal/config"
 	"github.com/bouncemeter/bouncemeter/internal/report"
+	"github.com/bouncemeter/bouncemeter/sinks/notify"
 	sink "github.com/bouncemeter/bouncemeter/sinks/prometheus"
 )
 
@@ -79,6 +80,7 @@ func (a *App) registry() *prometheus.Registry {
 	version.Version = a.o.Version
 	r.MustRegister(
 		a.sink,
+		notify.Collector{Stats: a.notify.stats},
 		sink.LaneCollector{Lanes: a.laneStates, Dimensions: a.dimensions},
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

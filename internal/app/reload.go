@@ -19,10 +19,10 @@ type reloads struct {
 	success time.Time // of the configuration in force
 }
 
-// Reload puts a new configuration into force: the rules and the log level. All
-// of the new configuration is checked first; if anything is wrong with it, or
-// it changes what takes a restart, the old one stays whole and the error says
-// why.
+// Reload puts a new configuration into force: the rules, the notifiers and the
+// log level. All of the new configuration is checked first; if anything is
+// wrong with it, or it changes what takes a restart, the old one stays whole and
+// the error says why.
 func (a *App) Reload() (err error) {
 	r := &a.reloads
 	r.mu.Lock()
@@ -32,8 +32,8 @@ func (a *App) Reload() (err error) {
 	}
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
-	notify(a.log, daemon.SdNotifyReloading+"\nMONOTONIC_USEC="+fmt.Sprint(now.Nano()/1000))
-	defer notify(a.log, daemon.SdNotifyReady)
+	sdNotify(a.log, daemon.SdNotifyReloading+"\nMONOTONIC_USEC="+fmt.Sprint(now.Nano()/1000))
+	defer sdNotify(a.log, daemon.SdNotifyReady)
 	defer func() {
 		r.failed = err != nil
 		if err != nil {
@@ -68,12 +68,17 @@ func (a *App) Reload() (err error) {
 	if err != nil {
 		return err
 	}
+	outbox, release, err := newOutbox(c, a.log)
+	if err != nil {
+		return err
+	}
 	// From here on nothing fails.
 	a.rules.current.Store(rules)
+	a.notify.swap(outbox, release)
 	if a.o.Level != nil {
 		a.o.Level.Set(Level(c.Log.Level))
 	}
-	old.Rules, old.Log = c.Rules, c.Log
+	old.Rules, old.Notify, old.Silences, old.Log = c.Rules, c.Notify, c.Silences, c.Log
 	return nil
 }
 

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	_ "time/tzdata" // time zones have names on machines without a zone database, too
+
+	"github.com/bouncemeter/bouncemeter/sinks/notify"
 )
 
 // Bounds of what package tail takes.
@@ -59,6 +61,11 @@ func (l *loader) check(c *Config) {
 		l.fault("dead_letter.path", "this is the file of the ledger", "name another file")
 	}
 	l.checkListen(c.HTTP.Listen)
+	if c.HTTP.ExternalURL != "" {
+		l.explained("http.external_url", notify.CheckURL(c.HTTP.ExternalURL))
+	}
+	l.checkAlerts(c.Alerts)
+	l.checkNotify(c.Notify)
 }
 
 func (l *loader) checkSources(sources []Source) {
@@ -141,24 +148,8 @@ func (l *loader) checkKafka(path string, s Source) {
 		l.fault(path+".topics", "there are no topics to read", "name them: topics: [delivery-status], or set a pattern")
 	}
 	// The rest is checked where it is used, files of keys and passwords included.
-	if l.failed(path+".brokers") || l.failed(path+".tls") || l.failed(path+".sasl") {
-		return
-	}
-	err := s.Cluster().Check()
-	if err == nil {
-		return
-	}
-	all := []error{err}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		all = joined.Unwrap()
-	}
-	for _, err := range all {
-		field, message, _ := strings.Cut(err.Error(), ": ")
-		message, remedy, ok := strings.Cut(message, "; ")
-		if !ok {
-			remedy = "correct it"
-		}
-		l.fault(path+"."+field, message, remedy)
+	if !l.failed(path+".brokers") && !l.failed(path+".tls") && !l.failed(path+".sasl") {
+		l.explained(path, s.Cluster().Check())
 	}
 }
 
@@ -252,6 +243,7 @@ func (l *loader) checkHost(c *Config) {
 	if c.HTTP.WebConfigFile != "" {
 		l.checkReadable("http.web_config_file", c.HTTP.WebConfigFile)
 	}
+	l.checkNotifyHost(c)
 	if c.Privacy.KeyFile != "" {
 		c.Privacy.Key = l.readSecret("privacy.key_file", c.Privacy.KeyFile)
 		if n := len(c.Privacy.Key); n < minKey && !l.failed("privacy.key_file") {

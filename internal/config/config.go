@@ -29,6 +29,14 @@ type Config struct {
 	Privacy Privacy `yaml:"privacy"`
 	// Additions to the built-in knowledge of replies and providers.
 	Rules Rules `yaml:"rules"`
+	// What is worth an alert: rules in addition to the built-in ones.
+	Alerts []Alert `yaml:"alerts"`
+	// Who is told of alerts, and how.
+	Notify []Notifier `yaml:"notify"`
+	// Silences is a file of silences and maintenance windows, during which people
+	// are not told; docs/alerts.md describes it. It is read again when it
+	// changes, and may come later.
+	Silences string `yaml:"silences" format:"path"`
 	// Lines that should have been records but could not be read are kept here,
 	// with where they were found.
 	DeadLetter DeadLetter `yaml:"dead_letter"`
@@ -101,7 +109,8 @@ type Source struct {
 	SASL SASL `yaml:"sasl"`
 }
 
-// TLS says how connections are encrypted: version 1.2 or later.
+// TLS says how connections are encrypted: version 1.2 or later. What is said of
+// brokers holds for the servers of notifiers, too.
 type TLS struct {
 	// Enabled encrypts all connections to the cluster.
 	Enabled bool `yaml:"enabled"`
@@ -229,6 +238,10 @@ type HTTP struct {
 	// Listen is the address and port, such as 127.0.0.1:9725, or :9725 for all
 	// addresses.
 	Listen string `yaml:"listen"`
+	// ExternalURL is the address at which people reach the page, such as
+	// https://bouncemeter.example.com. Links in alerts start with it; left out,
+	// there are none.
+	ExternalURL string `yaml:"external_url"`
 	// WebConfigFile sets up TLS and passwords in the format that Prometheus
 	// exporters share (exporter-toolkit).
 	WebConfigFile string `yaml:"web_config_file" format:"path"`

@@ -90,13 +90,48 @@ limits:
 privacy: {addresses: hash, key_file: key}
 rules: {files: [r.yaml], providers: [p.yaml]}
 dead_letter: {enabled: false, path: bad.jsonl, max_bytes: 1MiB}
-http: {listen: ":1", web_config_file: web.yml, reload: true}
+http: {listen: ":1", external_url: "https://bm.example/", web_config_file: web.yml, reload: true}
 log: {level: debug, format: json}
+silences: silences.yaml
+alerts:
+  - name: auth
+    why: because
+    kind: threshold
+    match: {categories: [spf_failed], groups: [authorization], outcomes: [bounced], providers: [gmail], sender_domains: [a.example], sources: [mta1], hosts: [mx1]}
+    by: [sender_domain, provider]
+    budget: 0.5
+    gates: {min_failures: 1, min_windows: 3, min_ratio: 0.1, min_times: 1.5, min_rise: 0.2, min_excess: 7}
+    severity: critical
+    threshold: {ratio: 0.3, per_minute: 2.5, over: 10m, for: 2m, min_attempts: 9}
+    objective: 0.9
+    no_breadth: true
+    no_trend: true
+  - {name: expiry, off: true}
+notify:
+  - kind: alertmanager
+    min_severity: warning
+    match: {rules: [a], kinds: [ratio], severities: ["!ticket"], categories: [c], groups: [g], providers: [p], sender_domains: ["*.d"], sources: [s], hosts: [h], streams: [t]}
+    urls: ["http://am.example:9093"]
+    resend: 30s
+    timeout: 5s
+    user: ann
+    password_file: password
+    tls: {ca_file: ca.pem, cert_file: cert.pem, key_file: key.pem, server_name: am}
+  - {name: hook, kind: webhook, url_file: url, secret_file: secret, bearer_file: /bearer, title: T, text: X}
+  - {name: file, kind: file, path: alerts.jsonl}
+  - {name: bus, kind: kafka, brokers: ["k.example:9092"], topic: alerts}
 `
 	got, err := Parse("/etc/bm/c.yaml", []byte(file), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	expiry := DefaultAlert()
+	expiry.Name, expiry.Off = "expiry", true
+	hook, file2, bus := DefaultNotifier(), DefaultNotifier(), DefaultNotifier()
+	hook.Name, hook.Kind, hook.Title, hook.Text = "hook", "webhook", "T", "X"
+	hook.URLFile, hook.SecretFile, hook.BearerFile = "/etc/bm/url", "/etc/bm/secret", "/bearer"
+	file2.Name, file2.Kind, file2.Path = "file", "file", "/etc/bm/alerts.jsonl"
+	bus.Name, bus.Kind, bus.Brokers, bus.Topic = "bus", "kafka", []string{"k.example:9092"}, "alerts"
 	want := &Config{
 		Sources: []Source{{
 			Name: "mta1", Kind: "tail", Paths: []string{"/etc/bm/logs/a.log", "/var/log/mail/*.log"},
@@ -114,8 +149,30 @@ log: {level: debug, format: json}
 		Privacy:    Privacy{Addresses: "hash", KeyFile: "/etc/bm/key"},
 		Rules:      Rules{Files: []string{"/etc/bm/r.yaml"}, Providers: []string{"/etc/bm/p.yaml"}},
 		DeadLetter: DeadLetter{Path: "/etc/bm/bad.jsonl", MaxBytes: 1 << 20},
-		HTTP:       HTTP{Listen: ":1", WebConfigFile: "/etc/bm/web.yml", Reload: true},
+		HTTP:       HTTP{Listen: ":1", ExternalURL: "https://bm.example/", WebConfigFile: "/etc/bm/web.yml", Reload: true},
 		Log:        Log{Level: "debug", Format: "json"},
+		Silences:   "/etc/bm/silences.yaml",
+		Alerts: []Alert{{
+			Name: "auth", Why: "because", Kind: "threshold",
+			Match: AlertMatch{
+				Categories: []string{"spf_failed"}, Groups: []string{"authorization"}, Outcomes: []string{"bounced"},
+				Providers: []string{"gmail"}, SenderDomains: []string{"a.example"}, Sources: []string{"mta1"}, Hosts: []string{"mx1"},
+			},
+			By: []string{"sender_domain", "provider"}, Budget: 0.5,
+			Gates:    Gates{MinFailures: 1, MinWindows: 3, MinRatio: 0.1, MinTimes: 1.5, MinRise: 0.2, MinExcess: 7},
+			Severity: "critical", Threshold: Threshold{Ratio: 0.3, PerMinute: 2.5, Over: 10 * time.Minute, For: 2 * time.Minute, MinAttempts: 9},
+			Objective: 0.9, NoBreadth: true, NoTrend: true,
+		}, expiry},
+		Notify: []Notifier{{
+			Name: "alertmanager", Kind: "alertmanager", MinSeverity: "warning",
+			Match: NotifyMatch{
+				Rules: []string{"a"}, Kinds: []string{"ratio"}, Severities: []string{"!ticket"}, Categories: []string{"c"}, Groups: []string{"g"},
+				Providers: []string{"p"}, SenderDomains: []string{"*.d"}, Sources: []string{"s"}, Hosts: []string{"h"}, Streams: []string{"t"},
+			},
+			URLs: []string{"http://am.example:9093"}, Resend: 30 * time.Second, Timeout: 5 * time.Second, User: "ann", PasswordFile: "/etc/bm/password",
+			TLS:  TLS{CAFile: "/etc/bm/ca.pem", CertFile: "/etc/bm/cert.pem", KeyFile: "/etc/bm/key.pem", ServerName: "am"},
+			SASL: SASL{Mechanism: "none"},
+		}, hook, file2, bus},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -200,11 +257,11 @@ func TestEnvironmentFaults(t *testing.T) {
 		want string
 	}{
 		{[]string{"BOUNCEMETER_HTPP__LISTEN=:1"}, `BOUNCEMETER_HTPP__LISTEN: htpp: there is no such setting; did you mean http?`},
-		{[]string{"BOUNCEMETER_LEDGER_SQLITE=/x"}, `BOUNCEMETER_LEDGER_SQLITE: ledger_sqlite: there is no such setting; use sources, ledger, limits, privacy, rules, dead_letter, http or log`},
+		{[]string{"BOUNCEMETER_LEDGER_SQLITE=/x"}, `BOUNCEMETER_LEDGER_SQLITE: ledger_sqlite: there is no such setting; use sources, ledger, limits, privacy, rules, alerts, notify, silences, dead_letter, http or log`},
 		{[]string{"BOUNCEMETER_LIMITS__SERIES=x"}, `BOUNCEMETER_LIMITS__SERIES: limits.series: "x" is not a whole number; write a number such as 1000`},
 		{[]string{"BOUNCEMETER_SOURCES__2__NAME=x"}, `BOUNCEMETER_SOURCES__2__NAME: sources[2].name: there are only 1 items before it; set either the whole or its parts, and the items of a list in order from 0`},
 		{[]string{"BOUNCEMETER_HTTP=x", "BOUNCEMETER_HTTP__LISTEN=:1"}, `BOUNCEMETER_HTTP__LISTEN: http.listen: is part of what has a value of its own; set either the whole or its parts, and the items of a list in order from 0`},
-		{[]string{"BOUNCEMETER_HTTP__0=x"}, `BOUNCEMETER_HTTP__0: http: a list is not a group of settings; write the keys below it, indented: listen, web_config_file, reload`},
+		{[]string{"BOUNCEMETER_HTTP__0=x"}, `BOUNCEMETER_HTTP__0: http: a list is not a group of settings; write the keys below it, indented: listen, external_url, web_config_file, reload`},
 		// Set by Kubernetes for a service named bouncemeter.
 		{[]string{"BOUNCEMETER_SERVICE_HOST=192.0.2.1", "BOUNCEMETER_PORT=tcp://192.0.2.1:9725", "BOUNCEMETER_PORT_9725_TCP_ADDR=192.0.2.1"}, ""},
 	} {
@@ -288,6 +345,16 @@ func TestHost(t *testing.T) {
 			want: "DIR/c.yaml:3: rules.files[0]: DIR/r.yaml cannot be read: no such file or directory; correct the name, or let the daemon's user read it\n" +
 				"DIR/c.yaml:3: rules.providers[0]: DIR/p.yaml cannot be read: no such file or directory; correct the name, or let the daemon's user read it\n" +
 				"DIR/c.yaml:4: http.web_config_file: DIR/w.yml cannot be read: no such file or directory; correct the name, or let the daemon's user read it",
+		},
+		"notifiers": {
+			file: base + "ledger: {sqlite: ledger.db}\nnotify:\n- {kind: shoutrrr, url_file: a.log}\n" +
+				"- {kind: webhook, url: 'https://hooks.example', secret_file: no}\n" +
+				"- {kind: alertmanager, urls: ['https://am.example'], tls: {ca_file: a.log}}\n- {kind: file, path: no/alerts.jsonl}\nsilences: a.log\n",
+			want: "DIR/c.yaml:4: notify[0].url_file: the URL in DIR/a.log begins with no service that is known; have bark, discord, generic, googlechat, gotify, hangouts, ifttt, join, lark, logger, matrix, mattermost, notifiarr, ntfy, opsgenie, pagerduty, pushbullet, pushover, rocketchat, signal, slack, smtp, teams, telegram, wecom, zulip\n" +
+				"DIR/c.yaml:5: notify[1].secret_file: DIR/no cannot be read: no such file or directory; correct the name, or let the daemon's user read it\n" +
+				"DIR/c.yaml:6: notify[2].tls.ca_file: there is no certificate in DIR/a.log; it has to be in PEM\n" +
+				"DIR/c.yaml:7: notify[3].path: the folder DIR/no does not exist; make it, writable for the daemon's user: install -d -o USER DIR/no\n" +
+				"DIR/c.yaml:8: silences: DIR/a.log: line 1: cannot unmarshal !!str `xy`; correct the YAML",
 		},
 		"missing key": {
 			file: base + "ledger: {sqlite: ledger.db}\nprivacy: {addresses: hash, key_file: no}\n",

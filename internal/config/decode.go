@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -104,6 +105,17 @@ func (l *loader) decode(path string, v reflect.Value, in any, tag reflect.Struct
 			return
 		}
 		v.SetInt(n)
+	case reflect.Float64:
+		n, err := strconv.ParseFloat(fmt.Sprint(in), 64)
+		if err != nil || math.IsInf(n, 0) || math.IsNaN(n) {
+			l.fault(path, fmt.Sprintf("%s is not a number", show(in)), "write a number such as 0.01")
+			return
+		}
+		if n <= 0 {
+			l.fault(path, fmt.Sprintf("%v is not above zero", n), "leave it out to get the default")
+			return
+		}
+		v.SetFloat(n)
 	default:
 		panic("config: no way to decode a " + v.Type().String()) // a new field's type: found by every test
 	}
@@ -185,8 +197,13 @@ func (l *loader) decodeList(path string, v reflect.Value, in any, tag reflect.St
 			l.fault(p, "the item is empty", "remove it or fill it in")
 			continue
 		}
-		if source, ok := list.Index(i).Addr().Interface().(*Source); ok {
-			*source = DefaultSource()
+		switch item := list.Index(i).Addr().Interface().(type) {
+		case *Source:
+			*item = DefaultSource()
+		case *Alert:
+			*item = DefaultAlert()
+		case *Notifier:
+			*item = DefaultNotifier()
 		}
 		l.decode(p, list.Index(i), item, tag)
 	}

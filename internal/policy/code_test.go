@@ -45,7 +45,7 @@ var layers = []layer{
 	{folder: "sinks/*", ours: []string{"event", "event/record", "ledger", "pipeline", "pipeline/window"}},
 	{folder: "web", ours: []string{"classifier", "classifier/mine", "event", "internal/chart", "internal/report", "ledger", "pipeline/spike", "pipeline/window"}},
 	{folder: "internal/chart", pure: true, modules: []string{"github.com/dustin/go-humanize"}},
-	{folder: "internal/config", ours: []string{"internal/kafkaclient", "ledger", "sources/dialect"}},
+	{folder: "internal/config", ours: []string{"event", "internal/kafkaclient", "ledger", "sinks/notify", "sources/dialect"}},
 	{folder: "internal/config/gen", ours: []string{"internal/config", "sources/dialect"}},
 	{folder: "internal/report", ours: []string{"event", "internal/chart", "ledger", "pipeline/window"}},
 	{folder: "internal/simulate", ours: []string{"event"}},

@@ -22,6 +22,8 @@ const (
 	lastRetry  = 2 * time.Minute
 	// attempt bounds one delivery.
 	attempt = 30 * time.Second
+	// lastWords bounds telling the ledger of a delivery.
+	lastWords = 5 * time.Second
 	// recent is how far the detector may be behind the clock before it is said to
 	// be catching up with the past.
 	recent = time.Hour
@@ -186,6 +188,9 @@ func (c *courier) store(ctx context.Context) error {
 	if c.applied == c.stored {
 		return nil
 	}
+	// What has been delivered is so, also if that was the last thing to do.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	defer cancel()
 	if err := c.ledger.SetNotified(ctx, c.config.Name, c.applied); err != nil {
 		return c.wrong("ledger", err)
 	}

@@ -32,6 +32,21 @@ type HTTPConfig struct {
 	User, PasswordFile, BearerFile string
 }
 
+// Check returns what does not go together, joined; it looks at no file.
+func (c HTTPConfig) Check() error {
+	var faults []error
+	if (c.CertFile == "") != (c.KeyFile == "") {
+		faults = append(faults, errors.New("tls: a certificate needs its key; set both cert_file and key_file"))
+	}
+	if (c.User == "") != (c.PasswordFile == "") {
+		faults = append(faults, errors.New("user: a login needs both user and password_file; set both"))
+	}
+	if c.User != "" && c.BearerFile != "" {
+		faults = append(faults, errors.New("user: there is a bearer_file, too; remove one of the logins"))
+	}
+	return errors.Join(faults...)
+}
+
 // Limits of answers, and of files with secrets and certificates, in bytes.
 const (
 	maxAnswer = 64 << 10
@@ -48,24 +63,18 @@ func newHTTPClient(c HTTPConfig) (*httpClient, error) {
 	if c.Timeout == 0 {
 		c.Timeout = 10 * time.Second
 	}
-	if (c.CertFile == "") != (c.KeyFile == "") {
-		return nil, errors.New("a certificate needs its key: set both cert_file and key_file")
-	}
-	if c.User != "" && c.PasswordFile == "" || c.User == "" && c.PasswordFile != "" {
-		return nil, errors.New("a login needs both user and password_file")
-	}
-	if c.User != "" && c.BearerFile != "" {
-		return nil, errors.New("there are two logins: remove user or bearer_file")
+	if err := c.Check(); err != nil {
+		return nil, err
 	}
 	t := tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
 	if c.CAFile != "" {
 		pem, err := readFile(c.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("ca_file: %w", err)
+			return nil, fmt.Errorf("tls.ca_file: %w; correct the name, or let the daemon's user read it", err)
 		}
 		t.RootCAs = x509.NewCertPool()
 		if !t.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca_file: there is no certificate in %s; it has to be in PEM", c.CAFile)
+			return nil, fmt.Errorf("tls.ca_file: there is no certificate in %s; it has to be in PEM", c.CAFile)
 		}
 	}
 	if c.CertFile != "" {
@@ -154,6 +163,13 @@ func (c *httpClient) send(ctx context.Context, to *url.URL, body []byte, header 
 		e.after = time.Duration(min(seconds, 3600)) * time.Second
 	}
 	return e
+}
+
+// CheckURL returns what is wrong with the address of a receiver, without showing
+// it.
+func CheckURL(s string) error {
+	_, err := parseURL(s)
+	return err
 }
 
 // parseURL reads an HTTP address. Errors do not show it, as it may be secret.

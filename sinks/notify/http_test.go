@@ -155,7 +155,7 @@ func TestHTTPConfigFaults(t *testing.T) {
 	for want, c := range map[string]HTTPConfig{
 		"set both cert_file and key_file":     {CertFile: "x"},
 		"needs both user and password_file":   {User: "ann"},
-		"two logins":                          {User: "ann", PasswordFile: "x", BearerFile: "y"},
+		"there is a bearer_file, too":         {User: "ann", PasswordFile: "x", BearerFile: "y"},
 		"no such file":                        {CAFile: filepath.Join(t.TempDir(), "none")},
 		"there is no certificate in":          {CAFile: file(t, "x")},
 		"a login needs both user and passwor": {PasswordFile: "x"},
@@ -301,13 +301,9 @@ func TestAlertmanagerTellsOpenRatherThanOver(t *testing.T) {
 
 func TestWebhook(t *testing.T) {
 	r := newReceiver(t, httptest.NewServer)
-	tm, err := NewTemplate(TemplateConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	key := []byte("0123456789abcdef01234567")
 	w, err := NewWebhook(WebhookConfig{
-		URLFile: file(t, r.URL+"/hook\n"), SecretFile: file(t, "whsec_"+base64.StdEncoding.EncodeToString(key)), Name: "hook", Template: tm, Link: "https://bm.example",
+		URLFile: file(t, r.URL+"/hook\n"), SecretFile: file(t, "whsec_"+base64.StdEncoding.EncodeToString(key)), Name: "hook", Link: "https://bm.example",
 	})
 	if err != nil {
 		t.Fatal(err)

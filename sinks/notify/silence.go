@@ -80,15 +80,31 @@ func ParseSilences(data []byte) ([]Silence, error) {
 	d := yaml.NewDecoder(bytes.NewReader(data))
 	d.KnownFields(true)
 	if err := d.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("silences: %w; correct the YAML", err)
+		return nil, yamlFaults(err)
 	}
 	var faults []error
 	for i := range file.Silences {
 		for _, fault := range file.Silences[i].check() {
-			faults = append(faults, fmt.Errorf("silences[%d]: %s", i, fault))
+			faults = append(faults, fmt.Errorf("silences[%d].%s", i, fault))
 		}
 	}
 	return file.Silences, errors.Join(faults...)
+}
+
+// yamlFaults returns the faults that the YAML package found, without the names of
+// Go types.
+func yamlFaults(err error) error {
+	all := []string{strings.TrimPrefix(err.Error(), "yaml: ")}
+	if e, ok := errors.AsType[*yaml.TypeError](err); ok {
+		all = e.Errors
+	}
+	var faults []error
+	for _, text := range all {
+		text, _, _ = strings.Cut(text, " into ")
+		text, _, _ = strings.Cut(text, " in type ")
+		faults = append(faults, fmt.Errorf("%s; correct the YAML", text))
+	}
+	return errors.Join(faults...)
 }
 
 // check completes s and returns what is wrong with it.
@@ -196,8 +212,12 @@ func (s *Silences) read() error {
 		return fmt.Errorf("read the silences: %w; let the daemon's user read the file", err)
 	}
 	list, err := ParseSilences(data)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", s.path, err)
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all := joined.Unwrap()
+		for i := range all {
+			all[i] = fmt.Errorf("%s: %w", s.path, all[i])
+		}
+		return errors.Join(all...)
 	}
 	s.list, s.changed, s.size = list, info.ModTime(), info.Size()
 	return nil

@@ -79,14 +79,14 @@ silences:
 		t.Fatal("no fault")
 	}
 	want := []string{
-		`silences[0]: match: nothing is given, so all alerts would be silenced; if that is meant write rules: ["*"]`,
-		`silences[0]: comment: there is none; say why, for those who wonder later`,
-		`silences[0]: until: there is no end, and alerts would be forgotten; write a time such as 2026-01-31T18:00:00Z`,
-		`silences[1]: match.severities: "urgent" is unknown; have ticket, warning, critical`,
-		`silences[1]: until: it is not after from`,
-		`silences[1]: timezone: "Mars/Base" is not a time zone; use an IANA name such as Europe/Berlin`,
-		`silences[1]: weekly[0].days: "monday" is no day; have mon, tue, wed, thu, fri, sat, sun`,
-		`silences[1]: weekly[0]: from "9" to "25:00" are no times of day; write them in quotes, such as from: "22:00"`,
+		`silences[0].match: nothing is given, so all alerts would be silenced; if that is meant write rules: ["*"]`,
+		`silences[0].comment: there is none; say why, for those who wonder later`,
+		`silences[0].until: there is no end, and alerts would be forgotten; write a time such as 2026-01-31T18:00:00Z`,
+		`silences[1].match.severities: "urgent" is unknown; have ticket, warning, critical`,
+		`silences[1].until: it is not after from`,
+		`silences[1].timezone: "Mars/Base" is not a time zone; use an IANA name such as Europe/Berlin`,
+		`silences[1].weekly[0].days: "monday" is no day; have mon, tue, wed, thu, fri, sat, sun`,
+		`silences[1].weekly[0]: from "9" to "25:00" are no times of day; write them in quotes, such as from: "22:00"`,
 	}
 	if diff := cmp.Diff(want, strings.Split(err.Error(), "\n")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

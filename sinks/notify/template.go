@@ -143,7 +143,7 @@ func (t *Template) Message(notifier string, n *News) (title, text string, err er
 		}
 		var b strings.Builder
 		if err := x.Execute(&b, m); err != nil {
-			return "", fmt.Errorf("fill in the %s: %w", x.Name(), err)
+			return "", fmt.Errorf("%s: %w", x.Name(), err)
 		}
 		return b.String(), nil
 	}

@@ -27,8 +27,9 @@ type WebhookConfig struct {
 	// A key that begins with whsec_ is base64 behind that.
 	SecretFile string
 	// Name of the notifier, told as "receiver".
-	Name     string
-	Template *Template
+	Name string
+	// Title and Text are templates; see TemplateConfig.
+	Title, Text string
 	// Link is the address of the daemon's page as people reach it; may be empty.
 	Link string
 }
@@ -38,8 +39,9 @@ type WebhookConfig struct {
 // 1.0.0 says: headers webhook-id, webhook-timestamp and webhook-signature. The
 // id, also sent as Idempotency-Key, is the same for the same news.
 type Webhook struct {
-	config WebhookConfig
-	http   *httpClient
+	config   WebhookConfig
+	http     *httpClient
+	template *Template
 }
 
 // webhookMessage is the body. The first ten fields are Alertmanager's.
@@ -82,6 +84,9 @@ func NewWebhook(c WebhookConfig) (*Webhook, error) {
 		}
 	}
 	var err error
+	if w.template, err = NewTemplate(TemplateConfig{Title: c.Title, Text: c.Text, Link: c.Link}); err != nil {
+		return nil, err
+	}
 	w.http, err = newHTTPClient(c.HTTP)
 	return w, err
 }
@@ -183,7 +188,7 @@ func (w *Webhook) message(n *News) (*webhookMessage, error) {
 		m.Alerts = append(m.Alerts, a)
 	}
 	var err error
-	m.Title, m.Text, err = w.config.Template.Message(w.config.Name, n)
+	m.Title, m.Text, err = w.template.Message(w.config.Name, n)
 	return m, err
 }
 

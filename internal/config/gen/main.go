@@ -53,6 +53,7 @@ type setting struct {
 	words   []string // those allowed, if only some are
 	value   reflect.Value
 	fields  []setting // of a group, or of the items of a list of groups
+	needed  []string  // keys that the items of a list need
 	ofItems bool      // fields belong to the items of a list
 }
 
@@ -68,6 +69,17 @@ func describe(dir string) (setting, error) {
 		return setting{}, err
 	}
 	return root, nil
+}
+
+// items says of the types of lists what an item is where nothing is said, and
+// which keys it needs.
+var items = map[reflect.Type]struct {
+	byDefault reflect.Value
+	needed    []string
+}{
+	reflect.TypeFor[config.Source]():   {reflect.ValueOf(config.DefaultSource()), []string{"name", "kind"}},
+	reflect.TypeFor[config.Alert]():    {reflect.ValueOf(config.DefaultAlert()), []string{"name"}},
+	reflect.TypeFor[config.Notifier](): {reflect.ValueOf(config.DefaultNotifier()), []string{"kind"}},
 }
 
 func fields(v reflect.Value, docs map[string]string) ([]setting, error) {
@@ -95,9 +107,10 @@ func fields(v reflect.Value, docs map[string]string) ([]setting, error) {
 		switch {
 		case f.Type.Kind() == reflect.Struct:
 			s.fields, err = fields(v.Field(i), docs)
-		case f.Type == reflect.TypeFor[[]config.Source]():
-			s.fields, err = fields(reflect.ValueOf(config.DefaultSource()), docs)
-			s.ofItems = true
+		case f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct:
+			item := items[f.Type.Elem()]
+			s.fields, err = fields(item.byDefault, docs)
+			s.needed, s.ofItems = item.needed, true
 		}
 		if err != nil {
 			return nil, err
@@ -197,11 +210,13 @@ func typeName(s setting) string {
 		return "size"
 	}
 	switch {
+	case s.words != nil && s.typ.Kind() == reflect.Slice:
+		return "list of `" + strings.Join(s.words, "`, `") + "`"
 	case s.words != nil:
 		return "`" + strings.Join(s.words, "`, `") + "`"
 	case s.typ.Kind() == reflect.Slice:
 		return "list of texts"
-	case s.typ.Kind() == reflect.Int:
+	case s.typ.Kind() == reflect.Int, s.typ.Kind() == reflect.Float64:
 		return "number"
 	case s.typ.Kind() == reflect.Bool:
 		return "true or false"
@@ -255,8 +270,11 @@ func schemaOf(s setting) map[string]any {
 		m["properties"] = properties
 		m["additionalProperties"] = false
 		if s.ofItems {
-			m["required"] = []string{"name", "kind"}
-			m = map[string]any{"type": "array", "items": m, "minItems": 1}
+			m["required"] = s.needed
+			m = map[string]any{"type": "array", "items": m}
+			if s.key == "sources" {
+				m["minItems"] = 1
+			}
 		}
 	case s.typ == reflect.TypeFor[time.Duration]():
 		m["type"] = "string"
@@ -266,16 +284,23 @@ func schemaOf(s setting) map[string]any {
 		m["pattern"] = `^[0-9]+ *(B|KiB|MiB|GiB)$`
 	case s.typ.Kind() == reflect.Slice:
 		m["type"] = "array"
-		m["items"] = map[string]any{"type": "string"}
+		words := map[string]any{"type": "string"}
+		if s.words != nil {
+			words["enum"] = s.words
+		}
+		m["items"] = words
 	case s.typ.Kind() == reflect.Int:
 		m["type"] = "integer"
 		m["minimum"] = 1
+	case s.typ.Kind() == reflect.Float64:
+		m["type"] = "number"
+		m["exclusiveMinimum"] = 0
 	case s.typ.Kind() == reflect.Bool:
 		m["type"] = "boolean"
 	default:
 		m["type"] = "string"
 	}
-	if s.words != nil {
+	if s.words != nil && s.typ.Kind() != reflect.Slice {
 		m["enum"] = s.words
 	}
 	if s.doc != "" {
