@@ -29,6 +29,11 @@ type Batch struct {
 	// the beginning of the file: the same line has the same Segment and Offset
 	// however often it is read. Empty for a Kafka partition.
 	Segment string
+	// Header is the first line of the file that the lines are from, wherever in
+	// it they stand: in some formats it names the columns. It is nil where lines
+	// come from no file. The source may give it to many batches, so it is not to
+	// be changed.
+	Header []byte
 	// Next is the position after the last line: what is committed once the
 	// batch has been counted. It moves even when a batch has no lines.
 	Next Position

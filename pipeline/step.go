@@ -53,9 +53,17 @@ func (s *scanner) line(text []byte, dst []event.Event) ([]event.Event, error) {
 	return events, nil
 }
 
+// begin tells the parser what all lines of a batch have in common.
+func (s *scanner) begin(b *event.Batch) {
+	s.parser.Reference(b.Reference)
+	if h, ok := s.parser.(dialect.Headed); ok {
+		h.Header(b.Header)
+	}
+}
+
 func (s *scanner) scan(u *unit) {
 	u.events, u.malformed = u.events[:0], u.malformed[:0]
-	s.parser.Reference(u.batch.Reference)
+	s.begin(&u.batch)
 	for i := range u.batch.Lines {
 		var err error
 		if u.events, err = s.line(u.batch.Lines[i].Text, u.events); err != nil {
@@ -152,7 +160,7 @@ func (j *joiner) events(b *event.Batch, events []event.Event) {
 // process scans and joins u on one goroutine, line by line: an event is joined
 // while it is still in the first-level cache, where those of a batch are not.
 func process(s *scanner, j *joiner, u *unit) {
-	s.parser.Reference(u.batch.Reference)
+	s.begin(&u.batch)
 	for i := range u.batch.Lines {
 		events, err := s.line(u.batch.Lines[i].Text, u.events[:0])
 		if err != nil {

@@ -70,6 +70,9 @@ func (k mineCommand) Run(ctx context.Context, c console) error {
 			return err
 		}
 		parser.Reference(batch.Reference)
+		if h, ok := parser.(dialect.Headed); ok {
+			h.Header(batch.Header)
+		}
 		for _, line := range batch.Lines {
 			// A line that cannot be read is the report's matter.
 			if events, err = parser.Parse(line.Text, events[:0]); err != nil {

@@ -165,6 +165,20 @@ func (a *auto) Reference(t time.Time) {
 	}
 }
 
+// Header implements Headed.
+func (a *auto) Header(line []byte) {
+	of := recognise(line)
+	for s, p := range a.parsers {
+		if h, ok := p.(Headed); ok {
+			if shape(s) == of {
+				h.Header(line)
+			} else {
+				h.Header(nil)
+			}
+		}
+	}
+}
+
 // Recognised implements Recogniser.
 func (a *auto) Recognised() map[string]int64 {
 	lines := make(map[string]int64)

@@ -31,6 +31,10 @@ func TestAutoRecognisesEveryDialect(t *testing.T) {
 			p.Reference(reference)
 			for line := range strings.Lines(string(f.Data)) {
 				line = strings.TrimSpace(line)
+				if header, ok := strings.CutPrefix(line, "# header "); ok {
+					setHeader(own, []byte(header))
+					setHeader(p, []byte(header))
+				}
 				if line == "" || strings.HasPrefix(line, "# ") {
 					continue
 				}

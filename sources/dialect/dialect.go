@@ -34,6 +34,15 @@ type Parser interface {
 	Reference(t time.Time)
 }
 
+// Headed is a Parser of a format that has the names of its columns in the first
+// line of a file, which may have been read long ago or by another parser.
+type Headed interface {
+	Parser
+	// Header tells the first line of the file that the lines to come are from;
+	// nil if there is none. See event.Batch.Header.
+	Header(line []byte)
+}
+
 // Option changes what a parser reports.
 type Option uint8
 
@@ -53,6 +62,7 @@ var dialects = []struct {
 	{"qmail", func(l *time.Location, _ bool) Parser { return newQmail(l) }},
 	{"haraka", func(l *time.Location, _ bool) Parser { return newHaraka(l) }},
 	{"zonemta", func(l *time.Location, _ bool) Parser { return newZonemta(l) }},
+	{"powermta", func(l *time.Location, _ bool) Parser { return newPowermta(l) }},
 	{"kumomta", func(*time.Location, bool) Parser { return newKumomta() }},
 	{"ses", func(*time.Location, bool) Parser { return newSES() }},
 	{"sendgrid", func(*time.Location, bool) Parser { return newSendgrid() }},

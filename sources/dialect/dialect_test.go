@@ -117,6 +117,7 @@ func FuzzParse(f *testing.F) {
 		for _, name := range Names() {
 			p, _ := New(name, time.UTC, Details)
 			p.Reference(reference)
+			setHeader(p, []byte(powermtaHeader))
 			sentinel := []event.Event{{Kind: event.Attempt, Time: 42}}
 			events, err := p.Parse(line, sentinel)
 			if !bytes.Equal(line, before) {

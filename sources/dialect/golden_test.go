@@ -52,12 +52,14 @@ func TestGolden(t *testing.T) {
 // transcript parses the lines of a case and writes down what they mean.
 func transcript(t *testing.T, name, in string) string {
 	reference, location, options := time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC), time.UTC, []Option(nil)
+	var header []byte
 	create := func() Parser {
 		p, err := New(name, location, options...)
 		if err != nil {
 			t.Fatal(err)
 		}
 		p.Reference(reference)
+		setHeader(p, header)
 		return p
 	}
 	p := create()
@@ -71,6 +73,8 @@ func transcript(t *testing.T, name, in string) string {
 				reference, err = time.Parse(time.RFC3339, value)
 			case "location":
 				location, err = time.LoadLocation(value)
+			case "header":
+				header = []byte(value)
 			case "details":
 				options = append(options, Details)
 			default:
@@ -96,6 +100,12 @@ func transcript(t *testing.T, name, in string) string {
 		}
 	}
 	return strings.TrimSpace(out.String())
+}
+
+func setHeader(p Parser, line []byte) {
+	if h, ok := p.(Headed); ok {
+		h.Header(line)
+	}
 }
 
 // describe writes an event on one line.

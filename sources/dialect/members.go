@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/bouncemeter/bouncemeter/event"
 )
@@ -19,9 +20,9 @@ var (
 // members is what the parsers of JSON records have in common. It remembers
 // timestamps of before, which changes no event.
 type members struct {
-	syslog // RFC 3339 timestamps
-	arena  arena
-	w      walker
+	stamps
+	arena arena
+	w     walker
 }
 
 // one parses a line that is a record, or an array of records, each read by
@@ -90,6 +91,30 @@ func (m *members) time(b []byte) (micros int64, err error) {
 		return n / 1000, nil
 	}
 	return 0, errTime
+}
+
+// moment is time for formats that also write a date and a time with a space
+// between, with a zone behind (01:10:51+0200, 01:10:51 Z) or without, which is then
+// that of the source.
+func (m *members) moment(b []byte) (micros int64, err error) {
+	if len(b) < len("2026-01-12 04:01") || b[4] != '-' || b[10] != ' ' {
+		return m.time(b)
+	}
+	_, n := fraction(b, min(len(time.DateTime), len(b)))
+	zone := bytes.TrimLeft(b[n:], " ")
+	if len(zone) == 0 {
+		if micros, n, err = m.wall(b); err != nil || n != len(b) {
+			return 0, errTime
+		}
+		return micros, nil
+	}
+	var iso [48]byte
+	if n+len(zone) > len(iso) {
+		return 0, errTime
+	}
+	copy(iso[copy(iso[:], b[:n]):], zone)
+	iso[10] = 'T'
+	return m.time(iso[:n+len(zone)])
 }
 
 // join appends texts to the arena, one after the other.

@@ -133,6 +133,34 @@ func (p *prefix) add(b []byte) {
 	}
 }
 
+// topBytes is how much of a file's first line is kept: many times what the names
+// of columns need.
+const topBytes = 64 << 10
+
+// firstLine keeps the first line of what is added.
+type firstLine struct {
+	buf   []byte
+	whole bool // there is no more of it to come, or no more is kept
+}
+
+func (f *firstLine) add(b []byte) {
+	if f.whole {
+		return
+	}
+	if i := bytes.IndexByte(b, '\n'); i >= 0 {
+		b, f.whole = b[:i], true
+	}
+	if room := topBytes - len(f.buf); len(b) >= room {
+		b, f.whole = b[:room], true
+	}
+	f.buf = append(f.buf, b...)
+}
+
+// line returns the line without its ending. What it returns is not changed later.
+func (f *firstLine) line() []byte {
+	return bytes.TrimSuffix(f.buf[:len(f.buf):len(f.buf)], []byte("\r"))
+}
+
 // name is the file's stable name: the hash of its first line, as far as that
 // is in the head. A line has the same name and offset however often, under
 // whatever file name and however compressed it is read.

@@ -25,6 +25,7 @@ type reader struct {
 	off   int64 // all before it has been taken from the file
 	start int64 // all before it has been delivered; never inside a line
 	head  prefix
+	top   firstLine
 	seen  suffix // what is before off
 	done  suffix // what is before start
 
@@ -79,6 +80,7 @@ func (r *reader) fill(b *event.Batch) (int, error) {
 		r.start = r.off + int64(last)
 	}
 	r.head.add(data)
+	r.top.add(data)
 	r.seen.add(data)
 	r.off += int64(n)
 	return n, nil
@@ -214,6 +216,9 @@ func (r *reader) seek(ctx context.Context, p place) (finding, error) {
 		if n < headLen || hash(r.head.buf[:headLen]) != p.head {
 			return other, nil
 		}
+		if err := r.readTop(); err != nil {
+			return other, err
+		}
 		r.off = min(p.offset, r.info.Size())
 		r.head.n = int(min(int64(n), r.off))
 		n, err = r.f.ReadAt(r.seen.buf[:min(r.off, tailBytes)], max(0, r.off-tailBytes))
@@ -254,6 +259,7 @@ func (r *reader) decodeTo(ctx context.Context, off int64, plausible func() bool)
 		}
 		n, err := r.read(piece, r.off)
 		r.head.add(piece[:n])
+		r.top.add(piece[:n])
 		r.seen.add(piece[:n])
 		r.off += int64(n)
 		if err == io.EOF || err == nil && !plausible() {
@@ -288,6 +294,11 @@ func (r *reader) seekEnd() error {
 		}
 		end = from
 	}
+	if end > 0 {
+		if err := r.readTop(); err != nil {
+			return err
+		}
+	}
 	n, err = r.f.ReadAt(r.seen.buf[:min(end, tailBytes)], max(0, end-tailBytes))
 	if err != nil && err != io.EOF {
 		return err
@@ -301,7 +312,26 @@ func (r *reader) seekEnd() error {
 // describe sets what b says about where its lines are from.
 func (r *reader) describe(b *event.Batch) {
 	b.Segment = r.head.name()
+	b.Header = r.top.line()
 	b.Lag = r.waiting(r.off)
+}
+
+// readTop reads the first line of a plain file that will not be read from its
+// beginning. A file that has no whole line yet is.
+func (r *reader) readTop() error {
+	buf := make([]byte, 4<<10)
+	for off := int64(0); !r.top.whole; {
+		n, err := r.f.ReadAt(buf, off)
+		r.top.add(buf[:n])
+		off += int64(n)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sameBeginning reports whether the first bytes of a and b are the same, as far as
