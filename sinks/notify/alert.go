@@ -131,5 +131,8 @@ func Decode(c *ledger.Alert) (Alert, error) {
 		return a, fmt.Errorf("read change %d of alert %s: %w", c.Seq, c.ID, err)
 	}
 	a.ID = c.ID
+	if !a.State.Open() && a.Resolved.IsZero() {
+		a.Resolved = a.Updated
+	}
 	return a, nil
 }

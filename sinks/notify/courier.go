@@ -22,7 +22,8 @@ const (
 	lastRetry  = 2 * time.Minute
 	// attempt bounds one delivery.
 	attempt = 30 * time.Second
-	// lastWords bounds telling the ledger of a delivery.
+	// lastWords is how long a delivery, and telling the ledger of it, may go on
+	// after the end.
 	lastWords = 5 * time.Second
 	// recent is how far the detector may be behind the clock before it is said to
 	// be catching up with the past.
@@ -322,10 +323,14 @@ func (u *catchup) ask(now time.Time, position int64) {
 	u.asked, u.position = now, position
 }
 
-// deliver makes one attempt, and counts it.
+// deliver makes one attempt, and counts it. One that is under way when ctx ends
+// may end soon: if it were cut off nobody would know whether it had succeeded,
+// and it would be made again.
 func (c *courier) deliver(ctx context.Context, do func(context.Context) error) error {
-	limited, cancel := context.WithTimeout(ctx, attempt)
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), attempt)
 	defer cancel()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(lastWords, cancel) })
+	defer stop()
 	err := do(limited)
 	refused := isRefused(err)
 	c.update(func(s *Stats) {
