@@ -28,6 +28,7 @@ type commands struct {
 	Explain    explainCommand    `cmd:"" help:"Say how a verdict came about: the rule that won, its evidence, the runners-up."`
 	Rules      rulesCommand      `cmd:"" help:"Check, test, import and export the classification rules."`
 	Mine       mineCommand       `cmd:"" help:"Group the replies that no rule explains, with a draft of a rule for each."`
+	Alerts     alertsCommand     `cmd:"" help:"List the alerts of a daemon, or explain one."`
 	Check      checkCommand      `cmd:"" help:"Check a configuration: all faults at once, each with its place and remedy."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`
 	Completion completionCommand `cmd:"" help:"Print a completion script for bash, zsh or fish."`
