@@ -24,6 +24,7 @@ import (
 	"github.com/bouncemeter/bouncemeter/pipeline/window"
 	"github.com/bouncemeter/bouncemeter/sinks/deadletter"
 	"github.com/bouncemeter/bouncemeter/sinks/prometheus"
+	"github.com/bouncemeter/bouncemeter/web"
 )
 
 // Options is what an App works with.
@@ -44,6 +45,7 @@ type App struct {
 	log     *slog.Logger
 	ledger  *sqlite.Ledger
 	sink    *prometheus.Sink
+	web     *web.Server
 	dead    *deadletter.Sink // nil keeps no dead letters
 	rules   *ruleset
 	names   names
@@ -95,6 +97,7 @@ func Open(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	a.cleanup = append(a.cleanup, a.notify.close)
+	a.openWeb()
 	a.daemon = pipeline.New(a.pipelineOptions())
 	a.reloads.success = time.Now()
 	if a.http, err = net.Listen("tcp", c.HTTP.Listen); err != nil {
@@ -142,17 +145,33 @@ func (a *App) openLedger(ctx context.Context) error {
 
 func (a *App) openDeadLetters() error {
 	c := &a.o.Config
-	path := c.DeadLetter.Path
-	if path == "" {
-		path = filepath.Join(filepath.Dir(c.Ledger.SQLite), "dead-letter.jsonl")
-	}
-	d, err := deadletter.Open(deadletter.Config{Path: path, MaxBytes: int64(c.DeadLetter.MaxBytes), Privacy: privacy(c)}, a.log)
+	d, err := deadletter.Open(deadletter.Config{Path: deadLetters(c), MaxBytes: int64(c.DeadLetter.MaxBytes), Privacy: privacy(c)}, a.log)
 	if err != nil {
 		return err
 	}
 	a.dead = d
 	a.cleanup = append(a.cleanup, d.Close)
 	return nil
+}
+
+func (a *App) openWeb() {
+	c := &a.o.Config
+	o := web.Options{
+		Ledger: a.ledger, Classifier: a.rules.current.Load, Lanes: a.lanes,
+		Minutes: c.Ledger.Retention.Minutes, Hours: c.Ledger.Retention.Hours, Version: a.o.Version, Log: a.log,
+	}
+	if c.DeadLetter.Enabled {
+		o.DeadLetters = deadLetters(c)
+	}
+	a.web = web.New(o)
+}
+
+// deadLetters is where the file of unreadable lines is.
+func deadLetters(c *config.Config) string {
+	if c.DeadLetter.Path == "" {
+		return filepath.Join(filepath.Dir(c.Ledger.SQLite), "dead-letter.jsonl")
+	}
+	return c.DeadLetter.Path
 }
 
 func privacy(c *config.Config) event.Privacy {
@@ -222,7 +241,7 @@ func (a *App) pipelineOptions() pipeline.Options {
 	o := pipeline.Options{
 		Ledger:        a.ledger,
 		NewClassifier: a.rules.session,
-		Sinks:         []pipeline.Sink{a.sink},
+		Sinks:         []pipeline.Sink{a.sink, a.web},
 		Log:           a.log,
 		CommitEvery:   c.Limits.CommitEvery,
 		Retention: ledger.Retention{
@@ -247,6 +266,7 @@ func (a *App) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.daemon.Run(ctx, a.inputs) })
 	g.Go(func() error { return a.serve(ctx) })
+	g.Go(func() error { return a.web.Run(ctx) })
 	g.Go(func() error { watchdog(ctx, a.log); return nil })
 	a.log.Info("started", "version", a.o.Version, "sources", len(a.inputs), "ledger", a.o.Config.Ledger.SQLite, "http", "http://"+a.Address())
 	sdNotify(a.log, daemon.SdNotifyReady)

@@ -16,10 +16,9 @@ import (
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 
-	"github.com/bouncemeter/bouncemeter/internal/config"
-	"github.com/bouncemeter/bouncemeter/internal/report"
 	"github.com/bouncemeter/bouncemeter/sinks/notify"
 	sink "github.com/bouncemeter/bouncemeter/sinks/prometheus"
+	page "github.com/bouncemeter/bouncemeter/web"
 )
 
 // serve answers HTTP until ctx is done, and then finishes what was asked.
@@ -59,16 +58,16 @@ func (a *App) handler() http.Handler {
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "bouncemeter is alive.") })
 	mux.HandleFunc("GET /-/ready", a.ready)
 	mux.HandleFunc("POST /-/reload", a.reload)
-	mux.HandleFunc("GET /{$}", a.page)
-	mux.HandleFunc("GET /api/v1/report", a.api)
+	mux.Handle("/", a.web)
 	return http.NewCrossOriginProtection().Handler(headers(mux))
 }
 
-// headers tells browsers to trust nothing but this server.
+// headers tells browsers to take answers as what they say they are. The page has
+// more of its own.
 func headers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		next.ServeHTTP(w, r)
@@ -116,6 +115,19 @@ func (a *App) laneStates() []sink.Lane {
 	return all
 }
 
+// lanes tells the page how the lanes that are being read are doing.
+func (a *App) lanes() []page.Lane {
+	var all []page.Lane
+	for _, s := range a.daemon.Status() {
+		l := page.Lane{Source: s.Source, Lane: s.Lane, Lag: s.Lag, Read: s.Read}
+		if s.Err != nil {
+			l.Err = s.Err.Error()
+		}
+		all = append(all, l)
+	}
+	return all
+}
+
 func (a *App) dimensions() []sink.Dimension {
 	var all []sink.Dimension
 	for _, d := range []struct {
@@ -157,70 +169,4 @@ func (a *App) reload(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, "reloaded")
-}
-
-// span reads the time range of a request: the last 24 hours, or ?last=7d up to
-// a year.
-func span(r *http.Request) (since, until int64, err error) {
-	last := 24 * time.Hour
-	if s := r.FormValue("last"); s != "" {
-		if last, err = parseLast(s); err != nil {
-			return 0, 0, err
-		}
-	}
-	now := time.Now()
-	return now.Add(-last).Unix(), now.Add(24 * time.Hour).Unix(), nil
-}
-
-func (a *App) gather(w http.ResponseWriter, r *http.Request) *report.Report {
-	since, until, err := span(r)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), 30*time.Second)
-	defer cancel()
-	rep, err := report.FromLedger(ctx, a.ledger, since, until)
-	if err != nil {
-		a.log.Error("answer a request from the ledger", "path", r.URL.Path, "err", err)
-		http.Error(w, "the ledger cannot be read; the log says why", http.StatusInternalServerError)
-		return nil
-	}
-	return rep
-}
-
-// page shows the report of a time range.
-func (a *App) page(w http.ResponseWriter, r *http.Request) {
-	if rep := a.gather(w, r); rep != nil {
-		a.answer(w, "text/html; charset=utf-8", func(b *bytes.Buffer) error { return report.WriteHTML(b, rep) })
-	}
-}
-
-// api gives the same as JSON.
-func (a *App) api(w http.ResponseWriter, r *http.Request) {
-	if rep := a.gather(w, r); rep != nil {
-		a.answer(w, "application/json", func(b *bytes.Buffer) error { return report.WriteJSON(b, rep) })
-	}
-}
-
-func (a *App) answer(w http.ResponseWriter, contentType string, render func(*bytes.Buffer) error) {
-	var b bytes.Buffer
-	if err := render(&b); err != nil {
-		a.log.Error("render an answer", "err", err)
-		http.Error(w, "the answer could not be made; the log says why", http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", contentType)
-	if _, err := w.Write(b.Bytes()); err != nil {
-		a.log.Debug("send an answer", "err", err)
-	}
-}
-
-// parseLast reads a length of time such as 90m, 24h or 7d, up to a year.
-func parseLast(s string) (time.Duration, error) {
-	d, err := config.ParseDuration(s)
-	if err != nil || d <= 0 || d > 366*24*time.Hour {
-		return 0, fmt.Errorf("last=%q is no length of time up to 366d, such as 24h or 7d", s)
-	}
-	return d, nil
 }

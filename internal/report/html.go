@@ -15,10 +15,13 @@ import (
 //go:embed report.html
 var pageText string
 
+// Style is the style sheet of the page: colours, tables and the like. Charts need
+// chart.Style, too.
+//
 //go:embed report.css
-var ownStyle string
+var Style string
 
-var pageStyle = ownStyle + chart.Style
+var pageStyle = Style + chart.Style
 
 // page is the template of the page. What it shows of remote texts is cleaned
 // first and then escaped by the template.

@@ -11,17 +11,19 @@ import (
 	"unicode/utf8"
 )
 
-// WriteJSON writes r as one indented object with a newline at its end; equal
-// reports give equal bytes. Characters that a terminal could act on, such as
-// control and bidirectional ones, are written as \u escapes: programs read the
-// same strings, and printing the file is harmless.
-func WriteJSON(w io.Writer, r *Report) error {
+// WriteJSON writes r as EncodeJSON does; equal reports give equal bytes.
+func WriteJSON(w io.Writer, r *Report) error { return EncodeJSON(w, r) }
+
+// EncodeJSON writes v as indented JSON with a newline at its end. Characters that
+// a terminal could act on, such as control and bidirectional ones, are written as
+// \u escapes: programs read the same strings, and printing them is harmless.
+func EncodeJSON(w io.Writer, v any) error {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
-	if err := e.Encode(r); err != nil {
-		return fmt.Errorf("encode report: %w", err)
+	if err := e.Encode(v); err != nil {
+		return fmt.Errorf("encode as JSON: %w", err)
 	}
 	out := bufio.NewWriter(w)
 	writeEscaped(out, b.Bytes())

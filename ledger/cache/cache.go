@@ -4,9 +4,9 @@
 // It keeps what each series did in slots of 5 minutes, hours and days, a few
 // bytes for each. A slot is read from the ledger as a whole, when it is first
 // asked for and again after something in it has changed, so that the ledger
-// stays the only truth: a cache can be behind, by Stale at the most, but it
-// cannot drift. Hours and days are used once they are over; what goes on is
-// always made of 5 minutes.
+// stays the only truth and the cache cannot drift. Hours and days are used once
+// they are over, and only while nothing in them has changed: what goes on, or
+// still changes, is made of 5 minutes, which are read again quickly.
 package cache
 
 import (
@@ -54,8 +54,9 @@ type Options struct {
 // from memory only if its bounds and its step are multiples of it.
 const Finest = 300
 
-// Stale is how long a change of an hour or a day that is over may go unseen.
-const Stale = time.Minute
+// calm is how long a changed hour or day is made of shorter slots before it is
+// read again as a whole.
+const calm = time.Minute
 
 // grains are the lengths of slots in seconds, the finest first.
 var grains = [...]int64{Finest, 3600, 86400}
@@ -144,8 +145,8 @@ func (c *Cache) Query(ctx context.Context, q ledger.Query) ([]ledger.Row, error)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	parts := c.parts(&q)
-	if err := c.load(ctx, parts); err != nil {
+	parts, err := c.load(ctx, c.parts(&q))
+	if err != nil {
 		return nil, err
 	}
 	if c.series == nil {
@@ -182,7 +183,7 @@ func (c *Cache) Warm(ctx context.Context, since, until, step int64) error {
 		length := chunks[p.grain] * grains[p.grain]
 		for from := p.from; from < p.to; from += length {
 			c.mu.Lock()
-			err := c.load(ctx, []part{{p.grain, from, min(from+length, p.to)}})
+			_, err := c.load(ctx, []part{{p.grain, from, min(from+length, p.to)}})
 			c.evict()
 			c.mu.Unlock()
 			if err != nil {
@@ -217,9 +218,8 @@ func (c *Cache) knows(q *ledger.Query) bool {
 	}
 	// The ledger may by now have summed up what it was asked for.
 	now := c.o.Now()
-	oldest := [len(grains)]int64{now.Add(-c.o.Minutes).Unix() + 2*3600, now.Add(-c.o.Hours).Unix() + 2*86400}
 	for _, p := range c.parts(q) {
-		if p.from < oldest[p.grain] {
+		if p.from < c.oldest(p.grain, now) {
 			return false
 		}
 	}
@@ -261,29 +261,44 @@ func (c *Cache) parts(q *ledger.Query) []part {
 	return all
 }
 
-// load makes the slots of parts current.
-func (c *Cache) load(ctx context.Context, parts []part) error {
+// load makes the slots of parts current and returns those to use: a slot that has
+// changed of late is replaced by shorter ones.
+func (c *Cache) load(ctx context.Context, parts []part) ([]part, error) {
 	c.clock++
 	c.takeChanges()
 	now := c.o.Now()
-	for _, p := range parts {
+	var use []part
+	var visit func(p part) error
+	visit = func(p part) error {
 		length := grains[p.grain]
-		for from := p.from; from < p.to; {
-			if c.current(p.grain, from, now) {
-				from += length
+		for at := p.from; at < p.to; {
+			from, was := at, c.state(p.grain, at, now)
+			for at += length; at < p.to && c.state(p.grain, at, now) == was; {
+				at += length
+			}
+			if was == changing {
+				if err := visit(part{p.grain - 1, from, at}); err != nil {
+					return err
+				}
 				continue
 			}
-			to := from + length
-			for to < p.to && to < from+chunks[p.grain]*length && !c.current(p.grain, to, now) {
-				to += length
+			for to := from; was == absent && to < at; {
+				next := min(to+chunks[p.grain]*length, at)
+				if err := c.read(ctx, p.grain, to, next, now); err != nil {
+					return err
+				}
+				to = next
 			}
-			if err := c.read(ctx, p.grain, from, to, now); err != nil {
-				return err
-			}
-			from = to
+			use = append(use, part{p.grain, from, at})
+		}
+		return nil
+	}
+	for _, p := range parts {
+		if err := visit(p); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return use, nil
 }
 
 // takeChanges marks the slots that have changed since the last time.
@@ -311,24 +326,48 @@ func (c *Cache) takeChanges() {
 	}
 }
 
-// current reports whether a slot is there and need not be read again.
-func (c *Cache) current(g int, start int64, now time.Time) bool {
+// What a slot can be.
+type state uint8
+
+const (
+	absent   state = iota // it has to be read
+	current               // it can be used
+	changing              // shorter ones are to be used
+)
+
+func (c *Cache) state(g int, start int64, now time.Time) state {
 	s := c.slots[g][start]
 	if s == nil {
-		return false
+		return absent
 	}
 	age := now.Sub(s.loaded)
-	if s.dirty && (g == 0 || age >= Stale) {
-		return false
-	}
 	if c.o.Shared > 0 {
 		limit := c.o.Shared
 		if start < now.Add(-2*time.Hour).Unix() {
 			limit *= 20
 		}
-		return age < limit
+		if age >= limit {
+			return absent
+		}
 	}
-	return true
+	switch {
+	case !s.dirty:
+		return current
+	case g == 0 || age >= calm || start < c.oldest(g-1, now):
+		return absent
+	}
+	return changing
+}
+
+// oldest returns from which time on the ledger has slots of a grain.
+func (c *Cache) oldest(g int, now time.Time) int64 {
+	switch g {
+	case 0:
+		return now.Add(-c.o.Minutes).Unix() + 2*3600
+	case 1:
+		return now.Add(-c.o.Hours).Unix() + 2*86400
+	}
+	return 0
 }
 
 // read reads the slots from <= start < to from the ledger.

@@ -132,7 +132,7 @@ func TestEqualsLedger(t *testing.T) {
 				}
 				l.counts = append(l.counts, d.Counts...)
 				c.Committed("mta", &d)
-				clock = clock.Add(cache.Stale) // until then it may be unseen
+				clock = clock.Add(time.Duration(rapid.IntRange(0, 90).Draw(t, "seconds")) * time.Second)
 			},
 			"query": func(t *rapid.T) {
 				q := drawQuery(t)

@@ -1,0 +1,69 @@
+// Keeps the page live and shows at once what a slot of a chart holds. The page
+// works without it.
+"use strict";
+(() => {
+  const tip = document.createElement("div");
+  tip.className = "tip";
+  tip.hidden = true;
+  tip.setAttribute("role", "tooltip");
+  document.body.append(tip);
+
+  const text = (el) => {
+    const title = el.querySelector("title");
+    if (title) { // else the browser would show it a second time
+      el.dataset.tip = title.textContent;
+      title.remove();
+    }
+    return el.dataset.tip;
+  };
+  const hide = () => { tip.hidden = true; };
+  document.addEventListener("pointermove", (e) => {
+    const el = e.target.closest && e.target.closest(".hit, .mark");
+    if (!el) { hide(); return; }
+    tip.textContent = text(el);
+    tip.hidden = false;
+    const box = tip.getBoundingClientRect();
+    const left = e.clientX + 14 + box.width > innerWidth ? e.clientX - box.width - 14 : e.clientX + 14;
+    const top = Math.min(e.clientY + 12, innerHeight - box.height - 8);
+    // Through the object model, which the policy for styles allows.
+    tip.style.left = Math.max(4, left) + "px";
+    tip.style.top = Math.max(4, top) + "px";
+  });
+  document.addEventListener("pointerdown", (e) => { if (!e.target.closest(".hit, .mark")) hide(); });
+  addEventListener("scroll", hide, { passive: true });
+
+  if (!("live" in document.body.dataset) || !window.EventSource) return;
+  let waiting = false, loading = false;
+  const busy = () => {
+    const open = document.querySelector("#custom[open]");
+    return document.hidden || loading || open || !tip.hidden || !getSelection().isCollapsed;
+  };
+  const refresh = async () => {
+    waiting = true;
+    if (busy()) return;
+    waiting = false;
+    loading = true;
+    try {
+      const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+      if (!answer.ok) return;
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const from = fresh.getElementById("content"), to = document.getElementById("content");
+      if (!from || from.innerHTML === to.innerHTML) return;
+      const focused = document.activeElement && document.activeElement.getAttribute("href");
+      for (const d of to.querySelectorAll("details[id]")) {
+        const same = from.querySelector("#" + CSS.escape(d.id));
+        if (same) same.open = d.open;
+      }
+      to.replaceChildren(...from.childNodes);
+      document.title = fresh.title;
+      if (focused) to.querySelector('[href="' + CSS.escape(focused) + '"]')?.focus({ preventScroll: true });
+    } catch {
+      // The daemon may be restarting; the next change tries again.
+    } finally {
+      loading = false;
+    }
+  };
+  new EventSource("/live").addEventListener("change", refresh);
+  setInterval(() => { if (waiting) refresh(); }, 1000);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden && waiting) refresh(); });
+})();
