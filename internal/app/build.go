@@ -69,11 +69,15 @@ func parsers(s *config.Source, location *time.Location) (func() dialect.Parser, 
 	if s.Kind == "maildir" || s.Kind == "lmtp" || s.Dialect == config.Messages {
 		return func() dialect.Parser { return &message.Parser{} }, nil
 	}
-	if _, err := dialect.New(s.Dialect, location); err != nil {
+	create := func() (dialect.Parser, error) { return dialect.New(s.Dialect, location) }
+	if s.Mapped() {
+		create = func() (dialect.Parser, error) { return s.Parser(location) }
+	}
+	if _, err := create(); err != nil {
 		return nil, err
 	}
 	return func() dialect.Parser {
-		p, err := dialect.New(s.Dialect, location)
+		p, err := create()
 		if err != nil {
 			panic(err) // it could be made a moment ago
 		}

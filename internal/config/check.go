@@ -96,6 +96,7 @@ func (l *loader) checkSources(sources []Source) {
 		if known := Dialects(); !slices.Contains(known, s.Dialect) {
 			l.fault(path+".dialect", fmt.Sprintf("%q is not a dialect", s.Dialect), suggest(s.Dialect, known))
 		}
+		l.checkMapping(path, s)
 		if _, err := time.LoadLocation(s.Timezone); err != nil || s.Timezone == "" {
 			l.fault(path+".timezone", fmt.Sprintf("%q is not a time zone", s.Timezone), "use an IANA name such as Europe/Berlin, or UTC or Local")
 		}

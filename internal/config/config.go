@@ -70,7 +70,8 @@ type Source struct {
 	// configuration file.
 	Paths []string `yaml:"paths" format:"path"`
 	// Dialect is the format of the records. That of bounce mails is always
-	// message: whole mails, which may come from Kafka, too.
+	// message: whole mails, which may come from Kafka, too. json and csv are
+	// records that fields explains.
 	Dialect string `yaml:"dialect"`
 	// Start is where to begin with a log or partition that was never read
 	// before: at the beginning of the oldest rotated file or record that is
@@ -83,6 +84,22 @@ type Source struct {
 	// MaxLineBytes is how much of a line is kept; the rest of a longer one is
 	// skipped, and the line counted as truncated. 256B to 16MiB.
 	MaxLineBytes Size `yaml:"max_line_bytes"`
+	// Fields say what stands where in records of dialect json or csv.
+	Fields Fields `yaml:"fields"`
+	// Outcomes say what the words in the field outcome mean, for dialect json or
+	// csv.
+	Outcomes Outcomes `yaml:"outcomes"`
+	// TimeFormat is how times are written in records of dialect json or csv, with
+	// the conversions of strptime: %Y %m %d %H %M %S %f %z %b %y %e %T %F. Left
+	// out, they are as RFC 3339 says, perhaps with a space in the middle, or
+	// seconds or milliseconds since 1970.
+	TimeFormat string `yaml:"time_format"`
+	// Columns are the names of the columns of dialect csv. Left out, they are in
+	// the first line of each file.
+	Columns []string `yaml:"columns"`
+	// Separator is between the fields of dialect csv: one character, or tab.
+	// Left out, it is a comma.
+	Separator string `yaml:"separator"`
 	// Poll is how often the files are looked at, 10ms to 1m. File events make
 	// it faster where the file system has them.
 	Poll time.Duration `yaml:"poll"`

@@ -9,7 +9,7 @@ import (
 const Messages = "message"
 
 // Dialects lists the words that a source's dialect may be.
-func Dialects() []string { return append(dialect.Names(), Messages) }
+func Dialects() []string { return append(dialect.Names(), MappedJSON, MappedCSV, Messages) }
 
 // Cluster is how the source's Kafka cluster is reached.
 func (s *Source) Cluster() kafkaclient.Config {

@@ -12,7 +12,7 @@ import (
 	"github.com/bouncemeter/bouncemeter/event"
 )
 
-// mappings are those that testdata/mapped.txtar names.
+// mappings are those that testdata/mapped/records.txtar names.
 var mappings = map[string]Mapping{
 	"gateway": {
 		Fields: map[string]string{
@@ -62,7 +62,7 @@ func newMapped(t testing.TB, kind, name string, location *time.Location) Parser 
 }
 
 func TestMapped(t *testing.T) {
-	archive, err := txtar.ParseFile("testdata/mapped.txtar")
+	archive, err := txtar.ParseFile("testdata/mapped/records.txtar")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +210,7 @@ func TestMappedAllocations(t *testing.T) {
 // Whatever a record has, a mapping makes events that are whole, or says that it
 // is malformed.
 func FuzzMapped(f *testing.F) {
-	archive, err := txtar.ParseFile("testdata/mapped.txtar")
+	archive, err := txtar.ParseFile("testdata/mapped/records.txtar")
 	if err != nil {
 		f.Fatal(err)
 	}
