@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -114,4 +115,31 @@ func FuzzParseSilences(f *testing.F) {
 			list[i].active(time.Unix(1_700_000_000, 0))
 		}
 	})
+}
+
+// The example file, and those in the manual, are right.
+func TestExamplesOfSilences(t *testing.T) {
+	example, err := os.ReadFile("../../configs/silences/example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	manual, err := os.ReadFile("../../docs/alerts.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := []string{string(example)}
+	for _, block := range strings.Split(string(manual), "\n```yaml\n")[1:] {
+		if strings.HasPrefix(block, "silences:") {
+			block, _, _ = strings.Cut(block, "\n```")
+			all = append(all, strings.ReplaceAll(block, "3f9c…", "3f9c"))
+		}
+	}
+	if len(all) != 2 {
+		t.Fatalf("%d examples", len(all))
+	}
+	for _, text := range all {
+		if list, err := ParseSilences([]byte(text)); err != nil || len(list) != 2 {
+			t.Errorf("%d silences, %v in\n%s", len(list), err, text)
+		}
+	}
 }

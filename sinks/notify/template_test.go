@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -116,5 +117,28 @@ func TestNumbers(t *testing.T) {
 		if got := duration(d); got != want {
 			t.Errorf("duration(%v) = %s, want %s", d, got, want)
 		}
+	}
+}
+
+func TestTemplatesOfTheManual(t *testing.T) {
+	manual, err := os.ReadFile("../../docs/alerts.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, line := range strings.Split(string(manual), "\n") {
+		for _, key := range []string{"title", "text"} {
+			text, ok := strings.CutPrefix(line, key+": '")
+			if !ok {
+				continue
+			}
+			found++
+			if _, err := NewTemplate(TemplateConfig{Text: strings.TrimSuffix(text, "'")}); err != nil {
+				t.Errorf("%s: %v", line, err)
+			}
+		}
+	}
+	if found != 2 {
+		t.Errorf("%d templates", found)
 	}
 }

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Runs the test against real Alertmanagers, as root on Debian. Installs the
+# Debian package prometheus-alertmanager if it is missing; its service is not
+# used. OUTAGE is how long both members are down, 10s unless given.
+set -euo pipefail
+cd "$(dirname "$0")"
+if ! command -v prometheus-alertmanager >/dev/null; then
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus-alertmanager >/dev/null
+	if [ -d /run/systemd/system ]; then systemctl disable --now prometheus-alertmanager; fi
+fi
+ALERTMANAGER=$(command -v prometheus-alertmanager) OUTAGE=${OUTAGE:-10s} go test -count=1 -timeout 15m -v .
