@@ -39,36 +39,39 @@ const (
 
 func (s *Server) apiRoutes() []route {
 	return []route{
-		{"GET /api/v1/counts", s.api(s.apiCounts, "last", "from", "to", "by", "step", "limit")},
-		{"GET /api/v1/alerts", s.api(s.apiAlerts, "last", "from", "to", "open", "limit")},
-		{"GET /api/v1/alerts/{id}", s.api(s.apiAlert)},
-		{"GET /api/v1/templates", s.api(s.apiTemplates, "category", "provider", "limit")},
-		{"GET /api/v1/unclassified", s.api(s.apiUnclassified, "provider")},
-		{"GET /api/v1/categories", s.api(apiCategories)},
-		{"GET /api/v1/sources", s.api(s.apiSources)},
-		{"GET /api/v1/report", s.api(s.apiReport, "last", "from", "to")},
-		{"POST /api/v1/classify", s.api(s.apiClassify)},
-		{"POST /api/v1/explain", s.api(s.apiExplain)},
-		{"GET /api/v1/openapi.json", func(w http.ResponseWriter, r *http.Request) {
+		s.api("GET /api/v1/counts", s.apiCounts, "last", "from", "to", "by", "step", "limit"),
+		s.api("GET /api/v1/alerts", s.apiAlerts, "last", "from", "to", "open", "limit"),
+		s.api("GET /api/v1/alerts/{id}", s.apiAlert),
+		s.api("GET /api/v1/templates", s.apiTemplates, "category", "provider", "limit"),
+		s.api("GET /api/v1/unclassified", s.apiUnclassified, "provider"),
+		s.api("GET /api/v1/categories", apiCategories),
+		s.api("GET /api/v1/sources", s.apiSources),
+		s.api("GET /api/v1/report", s.apiReport, "last", "from", "to"),
+		s.api("POST /api/v1/classify", s.apiClassify),
+		s.api("POST /api/v1/explain", s.apiExplain),
+		{pattern: "GET /api/v1/openapi.json", handle: func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			s.send(w, r, http.StatusOK, description)
 		}},
-		{"/api/", func(w http.ResponseWriter, r *http.Request) {
-			s.apiFail(w, http.StatusNotFound, "There is no such address or method; /api/v1/openapi.json lists all there are.")
+		{pattern: "/api/", handle: func(w http.ResponseWriter, r *http.Request) {
+			s.apiFail(w, http.StatusNotFound, "there is no such address or method; /api/v1/openapi.json lists all there are")
 		}},
 	}
 }
 
-// api returns the handler of one address. Parameters other than those named, and
-// the dimensions for counts, are an error: a typing error must not give an
-// answer to another question.
-func (s *Server) api(answer func(ctx context.Context, r *http.Request) (any, error), parameters ...string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+// api returns one address of the API. Parameters other than those named are an
+// error: a typing error must not give an answer to another question. Who can
+// group by dimensions can filter by them.
+func (s *Server) api(pattern string, answer func(ctx context.Context, r *http.Request) (any, error), parameters ...string) route {
+	if slices.Contains(parameters, "by") {
+		parameters = append(parameters, dimensionNames[:]...)
+	}
+	return route{pattern: pattern, parameters: parameters, handle: func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), slowest)
 		defer cancel()
 		body, err := func() (any, error) {
 			for name := range r.URL.Query() {
-				if !slices.Contains(parameters, name) && !(slices.Contains(parameters, "by") && dimensionNamed(name) >= 0) {
+				if !slices.Contains(parameters, name) {
 					return nil, badRequest{fmt.Errorf("there is no parameter %q", short(name, 40))}
 				}
 			}
@@ -93,7 +96,7 @@ func (s *Server) api(answer func(ctx context.Context, r *http.Request) (any, err
 		}
 		w.Header().Set("Content-Type", "application/json")
 		s.send(w, r, http.StatusOK, b.Bytes())
-	}
+	}}
 }
 
 // apiFail answers with an error as JSON.

@@ -28,22 +28,22 @@ var navigation = []struct{ Name, Link, section string }{
 
 func (s *Server) pageRoutes() []route {
 	return []route{
-		{"GET /{$}", s.serve("now.html", live|ranged, s.nowPage)},
-		{"GET /reason/{name}", s.serve("reason.html", live|ranged, named1(s.reasonPage))},
-		{"GET /providers", s.serve("names.html", live|ranged, s.namesPage(ledger.ByProvider, "Providers"))},
-		{"GET /provider/{name}", s.serve("provider.html", live|ranged, named1(s.providerPage))},
-		{"GET /domains", s.serve("names.html", live|ranged, s.namesPage(ledger.BySenderDomain, "Sender domains"))},
-		{"GET /domain/{name}", s.serve("domain.html", live|ranged, named1(s.domainPage))},
-		{"GET /alerts", s.serve("alerts.html", live|ranged, func(ctx context.Context, v *view, _ *http.Request) (any, string, error) { return s.alertsPage(ctx, v) })},
-		{"GET /alerts/{name}", s.serve("alert.html", live, named1(s.alertPage))},
-		{"GET /unclassified", s.serve("unclassified.html", 0, s.unclassifiedPage)},
-		{"GET /try", s.serve("try.html", 0, s.tryPage)},
-		{"POST /try", s.serve("try.html", 0, s.tryPage)},
-		{"GET /sources", s.serve("sources.html", live, s.sourcesPage)},
-		{"GET /report", s.reportFile},
-		{"GET /live", s.events},
-		{"GET /static/{name}", static},
-		{"/", func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, notFound{errNoPage}) }},
+		{pattern: "GET /{$}", handle: s.serve("now.html", live|ranged, s.nowPage)},
+		{pattern: "GET /reason/{name}", handle: s.serve("reason.html", live|ranged, named1(s.reasonPage))},
+		{pattern: "GET /providers", handle: s.serve("names.html", live|ranged, s.namesPage(ledger.ByProvider, "Providers"))},
+		{pattern: "GET /provider/{name}", handle: s.serve("provider.html", live|ranged, named1(s.providerPage))},
+		{pattern: "GET /domains", handle: s.serve("names.html", live|ranged, s.namesPage(ledger.BySenderDomain, "Sender domains"))},
+		{pattern: "GET /domain/{name}", handle: s.serve("domain.html", live|ranged, named1(s.domainPage))},
+		{pattern: "GET /alerts", handle: s.serve("alerts.html", live|ranged, func(ctx context.Context, v *view, _ *http.Request) (any, string, error) { return s.alertsPage(ctx, v) })},
+		{pattern: "GET /alerts/{name}", handle: s.serve("alert.html", live, named1(s.alertPage))},
+		{pattern: "GET /unclassified", handle: s.serve("unclassified.html", 0, s.unclassifiedPage)},
+		{pattern: "GET /try", handle: s.serve("try.html", 0, s.tryPage)},
+		{pattern: "POST /try", handle: s.serve("try.html", 0, s.tryPage)},
+		{pattern: "GET /sources", handle: s.serve("sources.html", live, s.sourcesPage)},
+		{pattern: "GET /report", handle: s.reportFile},
+		{pattern: "GET /live", handle: s.events},
+		{pattern: "GET /static/{name}", handle: static},
+		{pattern: "/", handle: func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, notFound{errNoPage}) }},
 	}
 }
 

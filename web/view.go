@@ -48,7 +48,7 @@ const (
 
 // view is what a URL asks for: a time range and filters. Links keep it.
 type view struct {
-	path string
+	path string // as it is in a URL
 	// last is the length of time back from now, or "" for from and to.
 	last  string
 	now   int64
@@ -68,7 +68,7 @@ type badRequest struct{ error }
 // parameters that they do not know.
 func (s *Server) parseView(r *http.Request) (*view, error) {
 	now := s.o.Now()
-	v := &view{path: r.URL.Path, now: now.Unix(), where: make(map[ledger.Dimension]string)}
+	v := &view{path: r.URL.EscapedPath(), now: now.Unix(), where: make(map[ledger.Dimension]string)}
 	query := r.URL.Query()
 	switch {
 	case query.Get("from") != "":

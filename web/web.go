@@ -127,8 +127,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.pages.Ser
 
 // route is one entry of the server.
 type route struct {
-	pattern string // of http.ServeMux
-	handle  http.HandlerFunc
+	pattern    string // of http.ServeMux
+	handle     http.HandlerFunc
+	parameters []string // that a query may have, of the API
 }
 
 func (s *Server) routes() http.Handler {
@@ -222,27 +223,27 @@ func (s *Server) serve(name string, t traits, make func(ctx context.Context, v *
 // fail shows an error page that helps.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	status, text := s.status(r, err)
-	v := &view{path: r.URL.Path, last: usualSpan, now: s.o.Now().Unix(), where: nil}
+	v := &view{path: r.URL.EscapedPath(), last: usualSpan, now: s.o.Now().Unix(), where: nil}
 	v.since, v.until, v.step = v.now-6*3600, v.now, 300
-	s.render(w, r, status, "error.html", &page{Title: http.StatusText(status), View: v, Body: text})
+	s.render(w, r, status, "error.html", &page{Title: http.StatusText(status), View: v, Body: sentence(text)})
 }
 
 // status says what to answer to an error, and logs what is no fault of the
 // client.
 func (s *Server) status(r *http.Request, err error) (int, string) {
 	if bad, ok := errors.AsType[badRequest](err); ok {
-		return http.StatusBadRequest, sentence(bad.Error())
+		return http.StatusBadRequest, bad.Error()
 	}
 	if none, ok := errors.AsType[notFound](err); ok {
-		return http.StatusNotFound, sentence(none.Error())
+		return http.StatusNotFound, none.Error()
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		return http.StatusServiceUnavailable, "The ledger took too long to answer. Ask for a shorter time, or try again in a moment."
+		return http.StatusServiceUnavailable, "the ledger took too long to answer; ask for a shorter time, or try again in a moment"
 	}
 	if !errors.Is(err, context.Canceled) {
 		s.o.Log.Error("answer a request", "path", r.URL.Path, "err", err)
 	}
-	return http.StatusInternalServerError, "The ledger cannot be read at the moment; the daemon's log says why."
+	return http.StatusInternalServerError, "the ledger cannot be read at the moment; the daemon's log says why"
 }
 
 func sentence(s string) string {

@@ -1,0 +1,491 @@
+package web
+
+import (
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"html"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/bouncemeter/bouncemeter/classifier"
+	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/sqlite"
+	"github.com/bouncemeter/bouncemeter/pipeline/window"
+)
+
+// hostile is what a remote server might say to get at a page, a terminal or a
+// query.
+const hostile = "550 5.7.1 <script>alert(1)</script><img src=x onerror=alert(1)>\"'><svg/onload=alert(1)> {{.}} ${x} '; DROP TABLE lanes; --\x1b[2J\x07\x00\u202egnp\u2066 \xff"
+
+var now = time.Date(2026, 3, 20, 13, 22, 40, 0, time.UTC)
+
+var rules = func() func() *classifier.Classifier {
+	c, err := classifier.New(classifier.Options{})
+	if err != nil {
+		panic(err)
+	}
+	return func() *classifier.Classifier { return c }
+}()
+
+// site is a server over a ledger of its own.
+type site struct {
+	*Server
+	ledger *sqlite.Ledger
+	lane   ledger.Lane
+}
+
+func open(t testing.TB) *site {
+	t.Helper()
+	l, err := sqlite.Open(context.Background(), filepath.Join(t.TempDir(), "ledger.db"), sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	dead := filepath.Join(t.TempDir(), "dead-letter.jsonl")
+	line, err := json.Marshal(map[string]any{"time": now, "source": "mta", "lane": "/var/log/mail.log", "offset": 5, "error": "no time", "line": hostile})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dead, append(line, '\n'), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := &site{ledger: l}
+	s.Server = New(Options{
+		Ledger: l, Classifier: rules, DeadLetters: dead, Version: "1.2.3", Now: func() time.Time { return now },
+		Lanes: func() []Lane {
+			return []Lane{{Source: "mta", Lane: "/var/log/mail.log", Lag: 1234, Read: now, Err: hostile}}
+		},
+	})
+	return s
+}
+
+func (s *site) commit(t testing.TB, d *window.Delta) {
+	t.Helper()
+	var err error
+	if s.lane.ID == 0 {
+		if s.lane, err = s.ledger.Lane(context.Background(), "mta", "/var/log/mail.log"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next := event.Position{Segment: "s", Offset: s.lane.Position.Offset + 1}
+	if err := s.ledger.Commit(context.Background(), &ledger.Commit{Lane: s.lane.ID, Expected: s.lane.Position, Position: next, Delta: d, Now: now}); err != nil {
+		t.Fatal(err)
+	}
+	s.lane.Position = next
+	s.Committed("mta", d)
+}
+
+// fill commits ten days of mail in which SPF of shop.example breaks at gmail 30
+// minutes before now, with hostile names and replies, and an alert.
+func fill(t testing.TB) *site {
+	t.Helper()
+	s := open(t)
+	series := func(o event.Outcome, c event.Category, provider, domain string) *window.Series {
+		return &window.Series{Outcome: o, Category: c, Provider: provider, SenderDomain: domain, Host: "mx1.example", Stream: "postfix"}
+	}
+	fine := series(event.Delivered, event.Unset, "gmail", "shop.example")
+	spf := series(event.Bounced, event.SPFFailed, "gmail", "shop.example")
+	slow := series(event.Deferred, event.RateLimited, "yahoo", hostileName)
+	bounce := series(event.Delivered, event.Unset, "yahoo", window.NullSender)
+	stuck := series(event.Deferred, event.UserUnknown, "yahoo", window.NullSender)
+	expired := series(event.Expired, event.QueueExpired, "yahoo", "shop.example")
+	expired.Secondary = event.RateLimited
+	complaint := series(event.Complaint, event.SPFFailed, "yahoo", "shop.example")
+	d := &window.Delta{Lines: window.Lines{Read: 100_000, Malformed: 3}}
+	for at := now.Unix() - 10*day - 40; at < now.Unix(); at += 300 {
+		add := func(s *window.Series, n int64) {
+			d.Counts = append(d.Counts, window.Count{Series: s, Start: at / 60 * 60, Attempts: n, Firsts: n})
+		}
+		add(fine, 98)
+		add(slow, 2)
+		add(bounce, 10)
+		add(stuck, 1)
+		if at%3600 < 300 {
+			add(spf, 1)
+			add(expired, 1)
+			add(complaint, 5)
+		}
+		if at > now.Unix()-1800 {
+			add(spf, 40)
+		}
+	}
+	d.First, d.Last = now.Unix()-10*day, now.Unix()-60
+	for i, x := range []struct {
+		category       event.Category
+		provider, text string
+	}{
+		{event.SPFFailed, "gmail", "550-5.7.27 Your email has been blocked because SPF didn't pass for this message."},
+		{event.SPFFailed, "gmail", hostile}, {event.RateLimited, "yahoo", hostile}, {event.Unclassified, "yahoo", hostile},
+		{event.Unclassified, "yahoo", "550 the moon is in the wrong house " + strings.Repeat("very ", 3000)},
+	} {
+		d.Templates = append(d.Templates, window.TemplateCount{
+			Hash: uint64(i + 1), Category: x.category, Provider: x.provider, Rule: "gmail_spf", Text: x.text, Attempts: int64(10 * (i + 1)),
+			First: now.Unix() - 5*day, Last: now.Unix() - 60,
+		})
+	}
+	s.commit(t, d)
+	body := func(state string) []byte {
+		b, err := json.Marshal(map[string]any{
+			"id": "00c0ffee00c0ffee", "rule": "authentication", "kind": "ratio", "state": state, "severity": "critical", "category": "spf_failed",
+			"labels": map[string]string{"sender_domain": "shop.example", "provider": "gmail"}, "since": now.Add(-30 * time.Minute), "fired": now.Add(-25 * time.Minute),
+			"failures": 240, "attempts": 828, "ratio": 0.29, "usual": 0.0008, "null": 0.002, "excess": 239.3, "score": 41.5, "threshold": 12.1, "dispersion": 1.3,
+			"title": "SPF failures of shop.example at gmail " + hostile, "summary": hostile, "advice": hostile, "unchanged": []string{hostile},
+			"templates":   []map[string]any{{"text": hostile, "attempts": 7}},
+			"explanation": []map[string]any{{"dimension": "host", "element": hostile, "excess": 200, "share": 0.9, "expected": 0.3}, {"dimension": "category", "element": "spf_failed", "excess": 200, "share": 1}},
+			"samples":     []string{hostile}, "top": []string{hostile}, "ending": hostile,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	at := now.Unix() - 1500
+	if err := s.ledger.CommitDetector(context.Background(), &ledger.DetectorCommit{
+		Position: now.Unix() / 60 * 60, Now: now, Alerts: []ledger.Alert{
+			{ID: "00c0ffee00c0ffee", State: "firing", Open: true, Rule: "authentication", Time: at, Body: body("firing")},
+			{ID: "0000000000000bad", State: "firing", Open: true, Rule: hostile, Time: at, Body: []byte("not JSON")},
+			{ID: "0000000000000001", State: "firing", Open: true, Rule: "rate_limits", Time: at - 7200, Body: body("firing")},
+			{ID: "0000000000000001", State: "resolved", Rule: "rate_limits", Time: at - 3600, Body: body("resolved")},
+		},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+const hostileName = "<b>x</b>\"'&\u202e.example"
+
+func (s *site) do(method, target string, body io.Reader, header ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, target, body)
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	return w
+}
+
+func (s *site) get(t testing.TB, target string) string {
+	t.Helper()
+	w := s.do("GET", target, nil)
+	if w.Code != http.StatusOK {
+		t.Fatalf("%s: %d %s", target, w.Code, text(w.Body.String()))
+	}
+	return w.Body.String()
+}
+
+// text returns what a page shows, without its tags.
+func text(page string) string {
+	var b strings.Builder
+	in := false
+	for _, r := range page {
+		switch {
+		case r == '<':
+			in = true
+			b.WriteByte(' ')
+		case r == '>':
+			in = false
+		case !in:
+			b.WriteRune(r)
+		}
+	}
+	return strings.Join(strings.Fields(html.UnescapeString(b.String())), " ")
+}
+
+// whole checks that a page is well-formed, that nothing in it can act by itself,
+// and returns its links.
+func whole(t testing.TB, name, page string) (links []string) {
+	t.Helper()
+	d := xml.NewDecoder(strings.NewReader(page))
+	d.Strict, d.AutoClose, d.Entity = false, []string{"meta", "link", "input"}, xml.HTMLEntity
+	ids := make(map[string]bool)
+	for depth := 0; ; {
+		token, err := d.Token()
+		if token == nil {
+			if depth != 0 || err != io.EOF {
+				t.Fatalf("%s: at depth %d: %v", name, depth, err)
+			}
+			break
+		}
+		switch e := token.(type) {
+		case xml.StartElement:
+			depth++
+			if tag := e.Name.Local; slices.Contains([]string{"iframe", "object", "embed", "base", "img", "b>x"}, tag) {
+				t.Errorf("%s: there is an element %s", name, tag)
+			}
+			for _, a := range e.Attr {
+				switch a := strings.ToLower(a.Name.Local); {
+				case strings.HasPrefix(a, "on"), a == "style", a == "srcdoc":
+					t.Errorf("%s: %s has an attribute %s", name, e.Name.Local, a)
+				}
+				switch {
+				case a.Name.Local == "id":
+					if ids[a.Value] {
+						t.Errorf("%s: two elements have the id %s", name, a.Value)
+					}
+					ids[a.Value] = true
+				case a.Name.Local == "href" || a.Name.Local == "src" || a.Name.Local == "action":
+					if !strings.HasPrefix(a.Value, "/") && !strings.HasPrefix(a.Value, "#") || strings.HasPrefix(a.Value, "//") {
+						t.Errorf("%s: a link leads to %q", name, a.Value)
+					}
+					if e.Name.Local == "a" || e.Name.Local == "link" {
+						links = append(links, a.Value)
+					}
+				}
+			}
+		case xml.EndElement:
+			depth--
+		}
+	}
+	for _, r := range page {
+		if r != '\n' && !unicode.IsPrint(r) {
+			t.Errorf("%s: there is a character %U", name, r)
+			break
+		}
+	}
+	if lower := strings.ToLower(page); strings.Count(lower, "<script") != 1 || strings.Contains(lower, "<style") || strings.Contains(lower, "javascript:") {
+		t.Errorf("%s: there is a script or a style in it", name)
+	}
+	return links
+}
+
+// TestEveryLink goes to every page that pages lead to, over hostile data, and
+// checks each of them.
+func TestEveryLink(t *testing.T) {
+	s := fill(t)
+	seen := map[string]bool{"/metrics": true, "/report": true, "/api/v1/openapi.json": true}
+	queue := []string{"/", "/?last=1h", "/?last=7d&provider=yahoo", "/unclassified"}
+	visited := 0
+	for len(queue) > 0 && visited < 600 {
+		at := queue[0]
+		queue = queue[1:]
+		at, _, _ = strings.Cut(at, "#")
+		if at == "" || seen[at] {
+			continue
+		}
+		seen[at] = true
+		visited++
+		page := s.get(t, at)
+		if !strings.HasPrefix(at, "/static/") {
+			queue = append(queue, whole(t, at, page)...)
+		}
+	}
+	for _, want := range []string{"/reason/spf_failed", "/provider/gmail", "/domain/shop.example", "/alerts/00c0ffee00c0ffee", "/domain/%3C%3E", "/sources", "/unclassified"} {
+		if !seen[want] {
+			t.Errorf("no link leads to %s", want)
+		}
+	}
+	if !seen["/domain/"+url.PathEscape(hostileName)] {
+		t.Error("no link leads to the sender domain of the hostile name")
+	}
+}
+
+// TestPagesTell checks what an operator looks for.
+func TestPagesTell(t *testing.T) {
+	s := fill(t)
+	for target, wants := range map[string][]string{
+		"/": {
+			"Open alerts", "SPF failures of shop.example at gmail", "failure ratio", "Attempts each 5 minutes", "usual: the 7 days before",
+			// 6 in the hours before, and 40 in each of 6 slots since.
+			"spf_failed 246", "▲", "shop.example at gmail", "Providers usual", "Sender domains",
+		},
+		"/reason/spf_failed": {
+			"sender's DNS", "dig +short TXT", "246", "By provider each 5 minutes", "550 5.7.27", "SPF didn't pass", "rule gmail_spf", "shop.example",
+		},
+		"/provider/gmail":           {"gmail provider", "spf_failed", "Sender domains", "SPF didn't pass"},
+		"/domain/shop.example":      {"Authentication", "dkim_failed", "Failure ratio by provider", "gmail", "expired"},
+		"/domain/%3C%3E":            {"<> sender domain"},
+		"/providers":                {"gmail", "yahoo", "rate_limited"},
+		"/alerts":                   {"SPF failures of shop.example", "cannot be read", "resolved"},
+		"/alerts/00c0ffee00c0ffee":  {"240 of 828 attempts", "0.08%", "41.5 over 12.1", "239.3", "Timeline", "firing", "90%"},
+		"/alerts/0000000000000bad":  {"The details of this alert cannot be read"},
+		"/unclassified":             {"moon is in the wrong house", "Draft of a rule", "Try it"},
+		"/sources":                  {"/var/log/mail.log", "1,234", "100,000", "no time"},
+		"/?provider=yahoo&last=24h": {"yahoo", "rate_limited"},
+		"/static/page.js":           {"EventSource"},
+	} {
+		got := s.get(t, target)
+		if strings.HasPrefix(target, "/static/") {
+			continue
+		}
+		for _, want := range wants {
+			if !strings.Contains(text(got), want) {
+				t.Errorf("%s does not have %q: %s", target, want, text(got))
+			}
+		}
+	}
+	if got := text(s.get(t, "/reason/spf_failed")); !strings.Contains(got, "alert(1)") {
+		t.Error("the reply is not shown as it was")
+	}
+	// The complaints are no failures.
+	if got := text(s.get(t, "/provider/yahoo")); strings.Contains(got, "spf_failed") && !strings.Contains(got, "rule") {
+		t.Error("complaints are counted as failures")
+	}
+}
+
+// TestLinksKeepState checks that a range and filters stay while one goes from
+// page to page.
+func TestLinksKeepState(t *testing.T) {
+	s := fill(t)
+	page := s.get(t, "/?last=24h&provider=gmail")
+	for _, want := range []string{
+		`href="/reason/spf_failed?last=24h&amp;provider=gmail"`, `href="/domain/shop.example?last=24h&amp;provider=gmail"`,
+		`href="/alerts?last=24h&amp;provider=gmail"`, `href="/?last=7d&amp;provider=gmail"`, `href="/?provider=gmail"`, `href="/?last=24h"`,
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("there is no link %s", want)
+		}
+	}
+	if strings.Contains(page, "yahoo</a>") {
+		t.Error("the filter does not hold")
+	}
+	custom := s.get(t, "/?from=2026-03-19T10:00&to=2026-03-19T12:00")
+	if !strings.Contains(custom, "from=2026-03-19T10%3A00%3A00Z&amp;to=2026-03-19T12%3A00%3A00Z") || strings.Contains(custom, "data-live") {
+		t.Error("a time of one's own is not kept, or goes on")
+	}
+}
+
+func TestErrorsHelp(t *testing.T) {
+	s := fill(t)
+	for target, want := range map[string]struct {
+		code int
+		text string
+	}{
+		"/?last=soon":                            {400, "write it as 90m, 24h or 7d"},
+		"/?last=9999999999999h":                  {400, "write it as"},
+		"/?from=x":                               {400, "2026-01-31T12:00:00Z"},
+		"/?from=2026-03-20&to=2026-03-19":        {400, "no time range"},
+		"/?from=2027-03-20":                      {400, "no time range in the past"},
+		"/?provider=" + strings.Repeat("x", 300): {400, "is no name"},
+		"/reason/nonsense":                       {404, "there is no such reason"},
+		"/alerts/ffff":                           {404, "no alert ffff"},
+		"/nothing":                               {404, "no such page"},
+		"/provider/nobody":                       {200, "Take a longer time"},
+	} {
+		w := s.do("GET", target, nil)
+		if w.Code != want.code || !strings.Contains(strings.ToLower(text(w.Body.String())), strings.ToLower(want.text)) {
+			t.Errorf("%s: %d %s", target, w.Code, text(w.Body.String()))
+		}
+		whole(t, target, w.Body.String())
+	}
+}
+
+// TestEmpty checks that a daemon that has seen nothing says what to do.
+func TestEmpty(t *testing.T) {
+	s := open(t)
+	if got := text(s.get(t, "/")); !strings.Contains(got, "No source has been read yet") {
+		t.Errorf("without a source: %s", got)
+	}
+	s.commit(t, &window.Delta{Lines: window.Lines{Read: 9, Malformed: 9}})
+	if got := text(s.get(t, "/")); !strings.Contains(got, "the source's dialect may be the wrong one") {
+		t.Errorf("with unreadable lines: %s", got)
+	}
+	for _, target := range []string{"/providers", "/domains", "/alerts", "/unclassified", "/sources", "/try", "/reason/spf_failed", "/provider/gmail", "/domain/shop.example", "/?last=1h", "/?last=30d", "/report"} {
+		page := s.get(t, target)
+		if target != "/report" {
+			whole(t, target, page)
+		}
+	}
+}
+
+func TestTry(t *testing.T) {
+	s := fill(t)
+	form := func(text, mx string) *httptest.ResponseRecorder {
+		return s.do("POST", "/try", strings.NewReader(url.Values{"text": {text}, "mx": {mx}}.Encode()), "Content-Type", "application/x-www-form-urlencoded")
+	}
+	w := form("550-5.7.26 This mail has been blocked because the sender is unauthenticated.\r\nSPF did not pass", "gmail-smtp-in.l.google.com")
+	got := text(w.Body.String())
+	for _, want := range []string{"gmail", "known by the relay", "550 5.7.26", "the one that decided first", ".yaml:"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("there is no %q in %s", want, got)
+		}
+	}
+	whole(t, "try", w.Body.String())
+	w = form(hostile, hostile)
+	if page := w.Body.String(); w.Code != 200 || !strings.Contains(text(page), "alert(1)") {
+		t.Errorf("%d %s", w.Code, text(page))
+	}
+	whole(t, "try", w.Body.String())
+	if w := form(strings.Repeat("x", maxReply+1), ""); w.Code != 400 || !strings.Contains(text(w.Body.String()), "up to 16 KB") {
+		t.Errorf("too long: %d %s", w.Code, text(w.Body.String()))
+	}
+	if w := form(strings.Repeat("x", 10*maxReply), ""); w.Code != 400 {
+		t.Errorf("much too long: %d", w.Code)
+	}
+}
+
+func TestHeaders(t *testing.T) {
+	s := fill(t)
+	w := s.do("GET", "/", nil)
+	csp := w.Header().Get("Content-Security-Policy")
+	for _, want := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'", "form-action 'self'"} {
+		if !strings.Contains(csp, want) {
+			t.Errorf("the policy lacks %s: %s", want, csp)
+		}
+	}
+	if strings.Contains(csp, "unsafe") || w.Header().Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("headers %v", w.Header())
+	}
+	tag := w.Header().Get("ETag")
+	if again := s.do("GET", "/", nil, "If-None-Match", `"other", W/`+tag); again.Code != http.StatusNotModified || again.Body.Len() != 0 {
+		t.Errorf("with the tag: %d", again.Code)
+	}
+	packed := s.do("GET", "/", nil, "Accept-Encoding", "gzip")
+	if packed.Header().Get("Content-Encoding") != "gzip" {
+		t.Fatalf("not compressed: %v", packed.Header())
+	}
+	z, err := gzip.NewReader(packed.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if page, err := io.ReadAll(z); err != nil || string(page) != w.Body.String() {
+		t.Errorf("compressed it is another page: %v", err)
+	}
+	if again := s.do("GET", "/", nil, "Accept-Encoding", "gzip", "If-None-Match", packed.Header().Get("ETag")); again.Code != http.StatusNotModified {
+		t.Errorf("with the tag of the compressed page: %d", again.Code)
+	}
+	s.commit(t, &window.Delta{Counts: []window.Count{{Series: &window.Series{Outcome: event.Delivered, Provider: "gmail"}, Start: now.Unix() / 60 * 60, Attempts: 5, Firsts: 5}}})
+	if again := s.do("GET", "/", nil, "If-None-Match", tag); again.Code != http.StatusOK {
+		t.Errorf("after a change: %d", again.Code)
+	}
+	if css := s.do("GET", assetURL("page.css"), nil); !strings.Contains(css.Header().Get("Cache-Control"), "immutable") || !strings.HasPrefix(css.Header().Get("Content-Type"), "text/css") {
+		t.Errorf("style sheet: %v", css.Header())
+	}
+	if report := s.do("GET", "/report?last=7d", nil); !strings.Contains(report.Header().Get("Content-Security-Policy"), "sha256-") || !strings.Contains(report.Body.String(), "Mail deliveries") {
+		t.Errorf("report: %d %v", report.Code, report.Header())
+	}
+}
+
+// TestBounded checks that a page does not grow with the number of names.
+func TestBounded(t *testing.T) {
+	s := open(t)
+	d := &window.Delta{}
+	for i := range 5000 {
+		x := &window.Series{Outcome: event.Bounced, Category: event.UserUnknown, Provider: fmt.Sprintf("p%d", i%300), SenderDomain: strings.Repeat("x", 200) + fmt.Sprint(i)}
+		d.Counts = append(d.Counts, window.Count{Series: x, Start: now.Unix()/60*60 - 600, Attempts: 1, Firsts: 1})
+	}
+	d.First, d.Last = now.Unix()-600, now.Unix()-600
+	s.commit(t, d)
+	for _, target := range []string{"/", "/providers", "/domains", "/reason/user_unknown", "/provider/p1"} {
+		if n := len(s.get(t, target)); n > 400_000 {
+			t.Errorf("%s has %d bytes", target, n)
+		}
+	}
+}
