@@ -12,7 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/bouncemeter/bouncemeter/internal/config"
+	"github.com/bouncemeter/bouncemeter/internal/kafkaclient"
 	"github.com/bouncemeter/bouncemeter/ledger"
 	"github.com/bouncemeter/bouncemeter/ledger/sqlite"
 	"github.com/bouncemeter/bouncemeter/pipeline"
@@ -169,5 +173,41 @@ func TestEveryKindOfNotifierIsBuilt(t *testing.T) {
 	}
 	if err := n.close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Changes reach the topic with the alert's id as the key, in order.
+func TestTopic(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, "alerts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	to, err := newTopic(ctx, kafkaclient.Config{Brokers: cluster.ListenAddrs()}, "alerts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, value := range []string{"1", "2", "3"} {
+		if err := to.Produce(ctx, []byte("spf"), []byte(value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.ConsumeTopics("alerts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	var got []string
+	for len(got) < 3 {
+		f := client.PollFetches(ctx)
+		if err := f.Err0(); err != nil {
+			t.Fatal(err)
+		}
+		f.EachRecord(func(r *kgo.Record) { got = append(got, string(r.Key)+" "+string(r.Value)) })
+	}
+	if strings.Join(got, ", ") != "spf 1, spf 2, spf 3" {
+		t.Errorf("the topic has %q", got)
 	}
 }

@@ -42,8 +42,14 @@ const (
 // Severities lists the words for severities, the least severe first.
 var Severities = []Severity{Ticket, Warning, Critical}
 
-// rank orders severities; an unknown one is below all.
-func rank(s Severity) int { return slices.Index(Severities, s) }
+// rank orders severities. One that is unknown, of a newer version perhaps, is
+// above all, so that it is told.
+func rank(s Severity) int {
+	if i := slices.Index(Severities, s); i >= 0 {
+		return i
+	}
+	return len(Severities)
+}
 
 // Alert is an alert as the ledger keeps it: the JSON form of the detector's
 // (package spike), of which this is a reader of its own, so that alerts which

@@ -54,6 +54,9 @@ type courier struct {
 }
 
 func newCourier(c Config, o Options) *courier {
+	if c.MinSeverity == "" {
+		c.MinSeverity = Ticket
+	}
 	return &courier{
 		config: c, silences: o.Silences, log: o.Log.With("notifier", c.Name),
 		stats: Stats{Name: c.Name, Kind: c.Kind},

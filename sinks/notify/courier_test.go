@@ -422,6 +422,17 @@ func TestOneAlertForAnIncident(t *testing.T) {
 		l.add("m2", Firing, within("group"))
 		later(2 * time.Second)
 		f.expect(t, "group firing")
+		// A part that was stored before the group was is not told either, and a
+		// part that ends is not told as over.
+		l.add("group2", Resolved)
+		l.add("m3", Firing, within("group2"))
+		l.add("group2", Firing)
+		later(2 * time.Second)
+		f.expect(t, "group2 firing")
+		l.add("m3", Resolved, within("group2"))
+		l.add("group2", Resolved)
+		later(2 * time.Second)
+		f.expect(t, "group2 resolved again")
 		// Who is not told of the group is told of the part.
 		only.expect(t, "m1 firing")
 		// What goes on after the group's end is told, what ended before is not.

@@ -48,6 +48,12 @@ func (d *desk) apply(a *Alert, now time.Time, live bool) {
 	if !a.State.Open() && k.told == nil && !k.owed {
 		delete(d.alerts, a.ID)
 	}
+	// What this one explains is not owed any more.
+	for _, part := range d.alerts {
+		if part.owed && part.now.State.Open() && part.now.Incident == a.ID && d.explained(&part.now) {
+			part.owed = false
+		}
+	}
 }
 
 // recall takes in a change that has been dealt with before a restart: if it was

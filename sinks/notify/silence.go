@@ -114,7 +114,7 @@ func (s *Silence) check() (faults []string) {
 		fault(`match: nothing is given, so all alerts would be silenced; if that is meant write rules: ["*"]`)
 	}
 	for _, word := range s.Match.Severities {
-		if rank(Severity(strings.TrimPrefix(word, "!"))) < 0 && !strings.Contains(word, "*") {
+		if !slices.Contains(Severities, Severity(strings.TrimPrefix(word, "!"))) && !strings.Contains(word, "*") {
 			fault("match.severities: %q is unknown; have ticket, warning, critical", word)
 		}
 	}
