@@ -50,14 +50,15 @@ const (
 	shapeHaraka
 	shapeZonemta
 	shapePowermta
-	firstJSON // the shapes of jsonShapes follow
+	shapeMandrill // as a form; its JSON is among the shapes of jsonShapes
+	firstJSON     // the shapes of jsonShapes follow
 )
 
 const shapes = int(firstJSON) + len(jsonShapes)
 
 var shapeNames = [...]string{
 	shapePostfix: "postfix", shapeExim: "exim", shapeSendmail: "sendmail", shapeOpensmtpd: "opensmtpd", shapeQmail: "qmail",
-	shapeHaraka: "haraka", shapeZonemta: "zonemta", shapePowermta: "powermta",
+	shapeHaraka: "haraka", shapeZonemta: "zonemta", shapePowermta: "powermta", shapeMandrill: "mandrill",
 }
 
 // jsonShapes tells JSON objects, and the first object of an array, apart by
@@ -217,6 +218,8 @@ func recognise(line []byte) shape {
 		return shapeHaraka
 	case isZonemta(line):
 		return shapeZonemta
+	case c == 'm' && hasPrefix(line, mandrillForm):
+		return shapeMandrill
 	case isPowermta(line):
 		return shapePowermta
 	}

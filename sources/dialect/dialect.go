@@ -69,6 +69,9 @@ var dialects = []struct {
 	{"mailgun", func(*time.Location, bool) Parser { return newMailgun() }},
 	{"sparkpost", func(*time.Location, bool) Parser { return newSparkpost() }},
 	{"postmark", func(*time.Location, bool) Parser { return newPostmark() }},
+	{"postal", func(*time.Location, bool) Parser { return newPostal() }},
+	{"mandrill", func(*time.Location, bool) Parser { return newMandrill() }},
+	{"brevo", func(*time.Location, bool) Parser { return newBrevo() }},
 }
 
 // Names lists the dialects that New knows, Auto at the end.
