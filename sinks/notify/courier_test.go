@@ -652,3 +652,21 @@ func TestAnyHistory(t *testing.T) {
 		})
 	})
 }
+
+// What one look at the outbox costs with many open alerts, all told.
+func BenchmarkNews(b *testing.B) {
+	d := newDesk(&Config{MinSeverity: Ticket, Match: Match{SenderDomains: []string{"*.example"}}}, nil)
+	now := time.Now()
+	for i := range 1000 {
+		a := spf(Firing)
+		a.ID, a.Incident = fmt.Sprint(i), fmt.Sprint(i)
+		d.apply(&a, now, true)
+	}
+	d.told(d.news(now, false))
+	b.ReportAllocs()
+	for b.Loop() {
+		if n := d.news(now, false); len(n.Items) != 0 || len(n.Open) != 1000 {
+			b.Fatal(len(n.Items), len(n.Open))
+		}
+	}
+}
