@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,7 +25,7 @@ const (
 	attempt = 30 * time.Second
 	// lastWords is how long a delivery, and telling the ledger of it, may go on
 	// after the end.
-	lastWords = 5 * time.Second
+	lastWords = 3 * time.Second
 	// recent is how far the detector may be behind the clock before it is said to
 	// be catching up with the past.
 	recent = time.Hour
@@ -75,7 +76,10 @@ func (c *courier) run(ctx context.Context, l Ledger) {
 		case <-timer.C:
 		}
 		wait := look
-		if err := c.step(ctx); err != nil && ctx.Err() == nil {
+		switch err := c.step(ctx); {
+		case err == nil:
+			c.worked()
+		case ctx.Err() == nil:
 			wait = c.failed(err)
 		}
 		timer.Reset(wait)
@@ -94,19 +98,25 @@ func (c *courier) failed(err error) time.Duration {
 	return wait
 }
 
-// worked notes a success.
+// worked notes that nothing waits because of a failure.
 func (c *courier) worked() {
-	if c.fails > 0 {
-		c.log.Info("alerts are delivered again", "failures", c.fails)
+	if c.fails == 0 {
+		return
 	}
+	c.log.Info("alerts wait no longer", "failures", c.fails)
 	c.fails = 0
+	c.update(func(s *Stats) {
+		if s.LastError == classLedger {
+			s.LastError = ""
+		}
+	})
 }
 
 // step delivers what there is to deliver now.
 func (c *courier) step(ctx context.Context) error {
 	if !c.began {
 		if err := c.begin(ctx); err != nil {
-			return c.wrong("ledger", err)
+			return c.ledgerFailed(err)
 		}
 		c.began = true
 	}
@@ -137,6 +147,8 @@ func (c *courier) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Those that explain others come first, or the others would be taken for told.
+	slices.SortStableFunc(open, func(x, y ledger.Alert) int { return order(!inhibited(&x), !inhibited(&y)) })
 	for i := range open {
 		if seq != 0 {
 			if err := c.recall(ctx, open[i].ID); err != nil {
@@ -147,6 +159,12 @@ func (c *courier) begin(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// inhibited reports whether an alert is explained by another, as of a change.
+func inhibited(c *ledger.Alert) bool {
+	a, err := Decode(c)
+	return err == nil && a.Inhibited
 }
 
 // end returns the seq of the last change of all, or noChange.
@@ -196,7 +214,7 @@ func (c *courier) store(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
 	defer cancel()
 	if err := c.ledger.SetNotified(ctx, c.config.Name, c.applied); err != nil {
-		return c.wrong("ledger", err)
+		return c.ledgerFailed(err)
 	}
 	c.stored = c.applied
 	return nil
@@ -206,7 +224,7 @@ func (c *courier) store(ctx context.Context) error {
 func (c *courier) record(ctx context.Context) error {
 	changes, err := c.ledger.Alerts(ctx, ledger.AlertFilter{After: c.stored, Limit: page})
 	if err != nil {
-		return c.wrong("ledger", err)
+		return c.ledgerFailed(err)
 	}
 	if len(changes) == 0 {
 		c.pending(0, time.Time{})
@@ -234,7 +252,7 @@ func (c *courier) record(ctx context.Context) error {
 func (c *courier) tell(ctx context.Context) error {
 	now := time.Now()
 	if err := c.read(ctx, now); err != nil {
-		return c.wrong("ledger", err)
+		return c.ledgerFailed(err)
 	}
 	n := c.desk.news(now, false)
 	oldest := now
@@ -245,7 +263,7 @@ func (c *courier) tell(ctx context.Context) error {
 	}
 	live, err := c.live(ctx, now, oldest)
 	if err != nil {
-		return c.wrong("ledger", err)
+		return c.ledgerFailed(err)
 	}
 	if !live {
 		n = c.desk.news(now, true)
@@ -352,15 +370,12 @@ func (c *courier) deliver(ctx context.Context, do func(context.Context) error) e
 		c.log.Error("the receiver refused alerts; they are not sent again", "err", err)
 		return nil
 	}
-	if err == nil {
-		c.worked()
-	}
 	return err
 }
 
-// wrong notes a failure that is not the receiver's.
-func (c *courier) wrong(class string, err error) error {
-	c.update(func(s *Stats) { s.LastError = class })
+// ledgerFailed notes a failure that is not the receiver's.
+func (c *courier) ledgerFailed(err error) error {
+	c.update(func(s *Stats) { s.LastError = classLedger })
 	return err
 }
 

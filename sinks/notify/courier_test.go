@@ -408,8 +408,9 @@ func TestLateFeedIsTold(t *testing.T) {
 func TestOneAlertForAnIncident(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, f, only := newMemory(), &fake{}, &fake{}
-		_, stop := start(t, l, nil, teller(f), Config{Name: "owner of m1", Teller: only, Match: Match{SenderDomains: []string{"m1.example"}}})
-		defer stop()
+		configs := []Config{teller(f), {Name: "owner of m1", Teller: only, Match: Match{SenderDomains: []string{"m1.example"}}}}
+		_, stop := start(t, l, nil, configs...)
+		defer func() { stop() }()
 		later(5 * time.Second)
 		l.add("first", Firing)
 		later(2 * time.Second)
@@ -429,6 +430,9 @@ func TestOneAlertForAnIncident(t *testing.T) {
 		l.add("group2", Firing)
 		later(2 * time.Second)
 		f.expect(t, "group2 firing")
+		stop()
+		_, stop = start(t, l, nil, configs...)
+		later(2 * time.Second)
 		l.add("m3", Resolved, within("group2"))
 		l.add("group2", Resolved)
 		later(2 * time.Second)
@@ -562,6 +566,17 @@ func TestLedgerThatFails(t *testing.T) {
 		l.mu.Unlock()
 		later(2 * time.Minute)
 		f.expect(t, "a firing")
+		l.mu.Lock()
+		l.fail = errors.New("locked")
+		l.mu.Unlock()
+		later(5 * time.Second)
+		l.mu.Lock()
+		l.fail = nil
+		l.mu.Unlock()
+		later(time.Minute)
+		if s := b.Stats()[0]; s.LastError != "" {
+			t.Errorf("stats afterwards: %+v", s)
+		}
 	})
 }
 

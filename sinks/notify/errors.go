@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// Classes of errors, for metrics. That of the ledger is "ledger".
+// Classes of errors, for metrics.
 const (
+	classLedger     = "ledger"
 	classTimeout    = "timeout"
 	classDNS        = "dns"
 	classConnection = "connection"

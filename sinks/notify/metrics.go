@@ -19,8 +19,8 @@ type Stats struct {
 	Attempts, Failures, Refused int64
 	// Unreadable is how many stored changes could not be understood.
 	Unreadable int64
-	// LastError is the class of the last attempt's error, one of those that
-	// Classes lists, or empty.
+	// LastError is the class of the last attempt's error: ledger, timeout, dns,
+	// connection, tls, status, refused or other; empty after a success.
 	LastError string
 	// Success is when something was delivered last; zero if never since start.
 	Success time.Time

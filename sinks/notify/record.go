@@ -22,13 +22,17 @@ type record struct {
 	Alert json.RawMessage `json:"alert"`
 }
 
-// recordOf returns the JSON of a change.
+// recordOf returns the JSON of a change. A body that is no JSON, which only
+// damage explains, is recorded as a text.
 func recordOf(c *ledger.Alert) ([]byte, error) {
-	b, err := json.Marshal(record{1, c.Seq, time.Unix(c.Time, 0).UTC(), c.Body})
-	if err != nil {
-		return nil, fmt.Errorf("write change %d of alert %s as JSON: %w", c.Seq, c.ID, err)
+	body := c.Body
+	if !json.Valid(body) {
+		var err error
+		if body, err = json.Marshal(string(body)); err != nil {
+			return nil, err
+		}
 	}
-	return b, nil
+	return json.Marshal(record{1, c.Seq, time.Unix(c.Time, 0).UTC(), body})
 }
 
 // File appends changes to a file, one JSON object a line. The file may be
@@ -50,7 +54,7 @@ func (f *File) Record(_ context.Context, changes []ledger.Alert) (err error) {
 	for i := range changes {
 		line, err := recordOf(&changes[i])
 		if err != nil {
-			return Refused(err)
+			return Refused(fmt.Errorf("write change %d as JSON: %w", changes[i].Seq, err))
 		}
 		b.Write(append(line, '\n'))
 	}
@@ -101,7 +105,8 @@ func (l *Log) Record(_ context.Context, changes []ledger.Alert) error {
 	for i := range changes {
 		a, err := Decode(&changes[i])
 		if err != nil {
-			return Refused(err)
+			l.log.Error("an alert cannot be read", "err", err)
+			continue
 		}
 		level := slog.LevelWarn
 		if !a.State.Open() || a.Inhibited {
@@ -132,7 +137,7 @@ func (k *Kafka) Record(ctx context.Context, changes []ledger.Alert) error {
 	for i := range changes {
 		value, err := recordOf(&changes[i])
 		if err != nil {
-			return Refused(err)
+			return Refused(fmt.Errorf("write change %d as JSON: %w", changes[i].Seq, err))
 		}
 		if err := k.topic.Produce(ctx, []byte(changes[i].ID), value); err != nil {
 			return err
