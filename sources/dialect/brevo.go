@@ -32,7 +32,7 @@ func (p *brevo) object(dst []event.Event) ([]event.Event, error) {
 		case "message-id":
 			r.messageID = w.text()
 		case "sender_email":
-			r.sender = w.plain()
+			r.sender = w.maybe()
 		case "ts_event":
 			r.event = w.text()
 		case "ts_epoch":
@@ -40,9 +40,9 @@ func (p *brevo) object(dst []event.Event) ([]event.Event, error) {
 		case "ts":
 			r.stamp = w.text()
 		case "reason":
-			r.reason = w.plain()
+			r.reason = w.maybe()
 		case "sending_ip":
-			r.ip = w.plain()
+			r.ip = w.maybe()
 		case "tags":
 			r.tag = w.first()
 		default:

@@ -83,7 +83,7 @@ func (p *mailgun) read() {
 		case "flags":
 			for more := w.object(); more; more = w.member() {
 				if string(w.key) == "is-delayed-bounce" {
-					r.delayed = string(w.plain()) == "true"
+					r.delayed = string(w.maybe()) == "true"
 				} else {
 					w.skip()
 				}
@@ -121,13 +121,13 @@ func (p *mailgun) status() {
 		case "code":
 			r.code, _ = w.number(0)
 		case "enhanced-code", "bounce-code":
-			if s := status(w.plain()); !s.IsZero() {
+			if s := status(w.maybe()); !s.IsZero() {
 				r.status = s
 			}
 		case "message":
-			r.message = w.plain()
+			r.message = w.maybe()
 		case "description", "reason":
-			if t := w.plain(); len(t) > 0 {
+			if t := w.maybe(); len(t) > 0 {
 				r.description = t
 			}
 		case "mx-host":

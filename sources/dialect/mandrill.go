@@ -117,15 +117,15 @@ func (p *mandrill) message() {
 		case "ts":
 			r.accepted = w.text()
 		case "email":
-			r.email = w.plain()
+			r.email = w.maybe()
 		case "sender":
-			r.sender = w.plain()
+			r.sender = w.maybe()
 		case "tags":
 			r.tag = w.first()
 		case "diag":
-			r.diag = w.plain()
+			r.diag = w.maybe()
 		case "bounce_description":
-			r.why = w.plain()
+			r.why = w.maybe()
 		case "reject":
 			p.rejection()
 		case "smtp_events":
@@ -140,12 +140,12 @@ func (p *mandrill) message() {
 func (p *mandrill) rejection() {
 	w := &p.w
 	if w.peek() != '{' {
-		p.r.reject = w.plain()
+		p.r.reject = w.maybe()
 		return
 	}
 	for more := w.object(); more; more = w.member() {
 		if string(w.key) == "reason" {
-			p.r.reject = w.plain()
+			p.r.reject = w.maybe()
 		} else {
 			w.skip()
 		}
@@ -159,13 +159,13 @@ func (p *mandrill) attempts() {
 		for more := w.object(); more; more = w.member() {
 			switch string(w.key) {
 			case "diag":
-				if b := w.plain(); len(b) > 0 {
+				if b := w.maybe(); len(b) > 0 {
 					r.diag = b
 				}
 			case "destination_ip":
-				r.destination = w.plain()
+				r.destination = w.maybe()
 			case "source_ip":
-				r.source = w.plain()
+				r.source = w.maybe()
 			default:
 				w.skip()
 			}

@@ -97,11 +97,11 @@ func (m *members) own(e *event.Event) {
 // for anything else.
 func (w *walker) first() (text []byte) {
 	if w.peek() != '[' {
-		return w.plain()
+		return w.maybe()
 	}
 	for more := w.array(); more; more = w.element() {
 		if text == nil {
-			text = w.plain()
+			text = w.maybe()
 		} else {
 			w.skip()
 		}
@@ -109,9 +109,9 @@ func (w *walker) first() (text []byte) {
 	return text
 }
 
-// plain is text where another type is no fault but as good as absent, since the
+// maybe is text where another type is no fault but as good as absent, since the
 // sender of a message may have a member of that name.
-func (w *walker) plain() []byte {
+func (w *walker) maybe() []byte {
 	if c := w.peek(); c == '{' || c == '[' {
 		w.skip()
 		return nil

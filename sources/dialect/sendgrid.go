@@ -41,19 +41,19 @@ func (p *sendgrid) object(dst []event.Event) ([]event.Event, error) {
 		case "sg_message_id":
 			r.messageID = w.text()
 		case "ip":
-			r.ip = w.plain()
+			r.ip = w.maybe()
 		case "category":
 			r.stream = w.first()
 		case "reason":
-			r.reason = w.plain()
+			r.reason = w.maybe()
 		case "response":
-			r.response = w.plain()
+			r.response = w.maybe()
 		case "status":
-			r.status = w.plain()
+			r.status = w.maybe()
 		case "type":
-			r.bounce = w.plain()
+			r.bounce = w.maybe()
 		case "attempt":
-			r.attempt = w.plain()
+			r.attempt = w.maybe()
 		default:
 			w.skip()
 		}

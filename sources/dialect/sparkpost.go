@@ -68,7 +68,7 @@ func (p *sparkpost) read() {
 		case "ip_pool":
 			r.pool = w.text()
 		case "error_code":
-			r.code, _ = decimal(w.plain(), 0)
+			r.code, _ = decimal(w.maybe(), 0)
 		case "queue_time":
 			r.queueTime, r.hasQueueTime = w.number(3)
 		case "num_retries":
