@@ -403,18 +403,14 @@ func (s *Server) alertChart(ctx context.Context, v *view, a *alert) (*chart.Char
 		w.where[ledger.ByCategory] = a.Category
 	}
 	c := s.scope(ctx, w, nil)
-	all, err := c.courses(ledger.ByCategory, ledger.ByCategory)
+	only := w.where[ledger.ByCategory]
+	all, failed, err := c.course(only)
 	if err != nil {
 		return nil, err
 	}
-	only := w.where[ledger.ByCategory]
-	sum := join(all, w.axis().Slots)
-	failures := sum.values(tally.failures)
-	if only != "" {
-		failures = make([]int64, w.axis().Slots)
-		if k := all[only]; k != nil {
-			failures = k.values(tally.failed)
-		}
+	failures, label := failed.values(tally.failed), show(ledger.ByCategory, only)
+	if only == "" {
+		failures, label = all.values(tally.failures), "failed"
 	}
 	u := usual{}
 	if a.Usual > 0 || a.Null > 0 {
@@ -425,7 +421,7 @@ func (s *Server) alertChart(ctx context.Context, v *view, a *alert) (*chart.Char
 		marks = append(marks, chart.Mark{Time: a.Resolved, Text: moment(a.Resolved.Unix()) + "\nover"})
 	}
 	return c.ratioChart("Share of attempts that failed so", []chart.Line{{
-		Name: cmp.Or(show(ledger.ByCategory, only), "failed"), Color: "bounced", Failures: failures, Attempts: sum.values(tally.attempts),
+		Name: label, Color: "bounced", Failures: failures, Attempts: all.values(tally.attempts),
 	}}, u, marks), nil
 }
 

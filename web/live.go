@@ -26,6 +26,7 @@ const (
 type hub struct {
 	mu       sync.Mutex
 	wake     chan struct{} // closed at the next change, and then replaced
+	changes  uint64
 	watchers int
 	done     chan struct{} // closed when the server ends
 	once     sync.Once
@@ -37,6 +38,7 @@ func newHub() *hub { return &hub{wake: make(chan struct{}), done: make(chan stru
 func (h *hub) changed() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.changes++
 	close(h.wake)
 	h.wake = make(chan struct{})
 }
@@ -45,6 +47,13 @@ func (h *hub) wait() <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.wake
+}
+
+// version is another one after each change.
+func (h *hub) version() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.changes
 }
 
 func (h *hub) enter() bool {
@@ -166,7 +175,7 @@ func (s *Server) lastAlert(ctx context.Context, after int64) int64 {
 func (s *Server) warm(ctx context.Context) error {
 	now := s.o.Now().Unix()
 	end := (now + cache.Finest - 1) / cache.Finest * cache.Finest
-	for _, w := range []struct{ length, step int64 }{{day, cache.Finest}, {8 * day, 3600}, {60 * day, day}} {
+	for _, w := range []struct{ length, step int64 }{{day, cache.Finest}, {15 * day, 3600}, {60 * day, day}} {
 		from := max((end-w.length)/max(w.step, 3600)*max(w.step, 3600), 0)
 		if err := s.cache.Warm(ctx, from, end, w.step); err != nil {
 			return err

@@ -173,17 +173,10 @@ func (s *Server) reasonPage(ctx context.Context, v *view, name string) (any, str
 	if p.Alerts, err = c.open(); err != nil {
 		return nil, "", err
 	}
-	byProvider, err := c.courses(ledger.ByProvider)
+	all, failed, err := c.course(name)
 	if err != nil {
 		return nil, "", err
 	}
-	axis := v.axis()
-	failed := join(byProvider, axis.Slots)
-	byCategory, err := c.courses(ledger.ByCategory, ledger.ByCategory)
-	if err != nil {
-		return nil, "", err
-	}
-	all := join(byCategory, axis.Slots)
 	u, err := c.usualBand(func(id string, t tally) int64 {
 		if id == name {
 			return t.failed()
@@ -217,7 +210,9 @@ func (s *Server) reasonPage(ctx context.Context, v *view, name string) (any, str
 		Name: name, Color: "bounced", Failures: failed.values(tally.failed), Attempts: all.values(tally.attempts),
 	}}, u, c.marks())
 	if n > 0 {
-		p.Chart = c.stack("Failures over time by provider", ledger.ByProvider, byProvider)
+		if p.Chart, err = c.stack("Failures over time by provider", ledger.ByProvider); err != nil {
+			return nil, "", err
+		}
 		if p.Lists, err = c.lists(name, ledger.ByProvider, ledger.BySenderDomain); err != nil {
 			return nil, "", err
 		}
@@ -230,23 +225,20 @@ func (s *Server) reasonPage(ctx context.Context, v *view, name string) (any, str
 func (s *Server) namesPage(by ledger.Dimension, title string) func(context.Context, *view, *http.Request) (any, string, error) {
 	return func(ctx context.Context, v *view, _ *http.Request) (any, string, error) {
 		c := s.scope(ctx, v, nil)
-		all, err := c.courses(by)
-		if err != nil {
-			return nil, "", err
-		}
 		p := &struct {
 			Chart   *chart.Chart
 			List    *namesPanel
 			Nothing string
-		}{Chart: c.stack("Failures over time", by, all)}
+		}{}
+		var err error
+		if p.Chart, err = c.stack("Failures over time", by); err != nil {
+			return nil, "", err
+		}
 		if p.List, err = c.names(title, by, "", 100); err != nil {
 			return nil, "", err
 		}
 		if len(p.List.Rows) == 0 {
 			p.Nothing, err = c.nothing()
-			if len(all) > 0 {
-				p.Nothing = "Nothing has failed in this time."
-			}
 		}
 		return p, title, err
 	}

@@ -135,6 +135,19 @@ func join(all map[string]*course, slots int) *course {
 	return sum
 }
 
+// course returns all attempts over time, and what failed for one reason.
+func (c *scope) course(category string) (all, failed *course, err error) {
+	slots := c.v.axis().Slots
+	byCategory, err := c.courses(ledger.ByCategory, ledger.ByCategory)
+	if err != nil {
+		return nil, nil, err
+	}
+	if failed = byCategory[category]; failed == nil {
+		failed = newCourse(slots)
+	}
+	return join(byCategory, slots), failed, nil
+}
+
 // totals returns the counts of the range by the names of dimensions.
 func (c *scope) totals(since, until int64, by []ledger.Dimension, without ...ledger.Dimension) (map[[2]string]tally, error) {
 	rows, err := c.query(ledger.Query{
@@ -482,13 +495,12 @@ func (c *scope) failuresOnly(without ...ledger.Dimension) map[ledger.Dimension][
 
 // named is one row of a list of names.
 type named struct {
-	Name, Link             string
-	Attempts, Failed       string
-	Ratio, Usual, Times    string
-	Up                     bool
-	Bar                    float64
-	Reason, ReasonLink     string
-	n, attempts, reasonMax int64
+	Name, Link          string
+	Attempts, Failed    string
+	Ratio, Usual, Times string
+	Up                  bool
+	Bar                 float64
+	Reason, ReasonLink  string
 }
 
 type namesPanel struct {
@@ -501,69 +513,86 @@ type namesPanel struct {
 // names lists the names of a dimension with most failures, of one category if it
 // is not "", and compares them with what is usual.
 func (c *scope) names(title string, by ledger.Dimension, category string, limit int) (*namesPanel, error) {
-	dimensions := []ledger.Dimension{by, ledger.ByCategory}
-	now, err := c.totals(c.v.since, c.v.until, dimensions, ledger.ByCategory)
+	category = cmp.Or(category, c.of[ledger.ByCategory])
+	now, err := c.ratios(c.v.since, c.v.until, by, category)
 	if err != nil {
 		return nil, err
 	}
 	since, until := c.before()
-	before, err := c.totals(since, until, dimensions, ledger.ByCategory)
+	before, err := c.ratios(since, until, by, category)
 	if err != nil {
 		return nil, err
 	}
-	only := cmp.Or(category, c.of[ledger.ByCategory])
-	usuals := make(map[string]usual)
-	for key, t := range before {
-		u := usuals[key[0]]
-		u.attempts += t.attempts()
-		if only == "" {
-			u.failures += t.failures()
-		} else if key[1] == only {
-			u.failures += t.failed()
-		}
-		usuals[key[0]] = u
-	}
-	all := make(map[string]*named)
-	for key, t := range now {
-		r := all[key[0]]
-		if r == nil {
-			r = &named{Name: show(by, key[0]), Link: c.v.to(by, key[0])}
-			all[key[0]] = r
-		}
-		r.attempts += t.attempts()
-		switch {
-		case only == "":
-			r.n += t.failures()
-			if f := t.failed(); f > r.reasonMax {
-				r.reasonMax, r.Reason, r.ReasonLink = f, show(ledger.ByCategory, key[1]), c.v.to(ledger.ByCategory, key[1])
-			}
-		case key[1] == only:
-			r.n += t.failed()
-		}
-	}
-	p := &namesPanel{Title: title, Kind: c.kind(by), Reasons: only == "", Usual: c.usualText()}
-	var most int64
-	for name, r := range all {
-		if r.n == 0 {
-			delete(all, name)
-			continue
-		}
-		most = max(most, r.n)
-		u := usuals[name]
-		r.Attempts, r.Failed, r.Ratio, r.Usual = humanize.Comma(r.attempts), humanize.Comma(r.n), chart.Percent(r.n, r.attempts), u.text()
-		r.Times, r.Up = u.times(r.n, r.attempts)
-	}
-	p.Rows = slices.SortedFunc(maps.Values(all), func(a, b *named) int {
-		return cmp.Or(cmp.Compare(b.n, a.n), cmp.Compare(b.attempts, a.attempts), cmp.Compare(a.Name, b.Name))
+	p := &namesPanel{Title: title, Kind: c.kind(by), Reasons: category == "", Usual: c.usualText()}
+	maps.DeleteFunc(now, func(_ string, x usual) bool { return x.failures == 0 })
+	names := slices.SortedFunc(maps.Keys(now), func(a, b string) int {
+		return cmp.Or(cmp.Compare(now[b].failures, now[a].failures), cmp.Compare(now[b].attempts, now[a].attempts), cmp.Compare(a, b))
 	})
-	if len(p.Rows) > limit {
-		p.Remark = fmt.Sprintf("the worst %d of %s", limit, humanize.Comma(int64(len(p.Rows))))
-		p.Rows = p.Rows[:limit]
+	if len(names) > limit {
+		p.Remark = fmt.Sprintf("the worst %d of %s", limit, humanize.Comma(int64(len(names))))
+		names = names[:limit]
 	}
-	for _, r := range p.Rows {
-		r.Bar = 1000 * float64(r.n) / float64(most)
+	reasons := make(map[string]string)
+	if p.Reasons && len(names) > 0 {
+		if reasons, err = c.topReasons(by, names); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range names {
+		x, u := now[name], before[name]
+		r := &named{
+			Name: show(by, name), Link: c.v.to(by, name), Attempts: humanize.Comma(x.attempts), Failed: humanize.Comma(x.failures),
+			Ratio: chart.Percent(x.failures, x.attempts), Usual: u.text(), Bar: 1000 * float64(x.failures) / float64(now[names[0]].failures),
+		}
+		r.Times, r.Up = u.times(x.failures, x.attempts)
+		if id, ok := reasons[name]; ok {
+			r.Reason, r.ReasonLink = show(ledger.ByCategory, id), c.v.to(ledger.ByCategory, id)
+		}
+		p.Rows = append(p.Rows, r)
 	}
 	return p, nil
+}
+
+// ratios returns failures, of one category if it is not "", and all attempts by
+// the names of a dimension.
+func (c *scope) ratios(since, until int64, by ledger.Dimension, category string) (map[string]usual, error) {
+	all := make(map[string]usual)
+	add := func(where map[ledger.Dimension][]string, add func(u *usual, t tally)) error {
+		rows, err := c.query(ledger.Query{Since: since, Until: until, By: []ledger.Dimension{ledger.ByOutcome, by}, Where: where, Limit: maxRows})
+		for _, r := range rows {
+			var t tally
+			t.add(r.Keys[0], r.Attempts)
+			u := all[r.Keys[1]]
+			add(&u, t)
+			all[r.Keys[1]] = u
+		}
+		return err
+	}
+	if err := add(c.where(ledger.ByCategory), func(u *usual, t tally) {
+		u.attempts += t.attempts()
+		if category == "" {
+			u.failures += t.failures()
+		}
+	}); err != nil || category == "" {
+		return all, err
+	}
+	where := c.where()
+	where[ledger.ByCategory] = []string{category}
+	return all, add(where, func(u *usual, t tally) { u.failures += t.failed() })
+}
+
+// topReasons returns the most frequent reason for each of some names.
+func (c *scope) topReasons(by ledger.Dimension, names []string) (map[string]string, error) {
+	where := c.failuresOnly()
+	where[by] = names
+	rows, err := c.query(ledger.Query{Since: c.v.since, Until: c.v.until, By: []ledger.Dimension{by, ledger.ByCategory}, Where: where, Limit: maxRows})
+	top := make(map[string]string)
+	for _, r := range rows { // most first
+		if _, ok := top[r.Keys[0]]; !ok {
+			top[r.Keys[0]] = r.Keys[1]
+		}
+	}
+	return top, err
 }
 
 func (c *scope) kind(d ledger.Dimension) string {
@@ -575,33 +604,47 @@ func (c *scope) kind(d ledger.Dimension) string {
 	return ""
 }
 
-// stack draws failures over time by the names of a dimension.
-func (c *scope) stack(label string, by ledger.Dimension, all map[string]*course) *chart.Chart {
+// stack draws failures over time by the names of a dimension, those with most on
+// their own and the rest together.
+func (c *scope) stack(label string, by ledger.Dimension) (*chart.Chart, error) {
+	totals, err := c.query(ledger.Query{Since: c.v.since, Until: c.v.until, By: []ledger.Dimension{by}, Where: c.failuresOnly(), Limit: colors + 1})
+	if err != nil || len(totals) == 0 {
+		return nil, err
+	}
+	var names []string
+	for _, r := range totals[:min(len(totals), colors)] {
+		names = append(names, r.Keys[0])
+	}
+	where := c.failuresOnly()
+	where[by] = names
+	rows, err := c.query(ledger.Query{Since: c.v.since, Until: c.v.until, Step: c.v.step, By: []ledger.Dimension{by}, Where: where, Limit: maxRows})
+	if err != nil {
+		return nil, err
+	}
 	axis := c.v.axis()
-	names := slices.SortedFunc(maps.Keys(all), func(a, b string) int {
-		return cmp.Or(cmp.Compare(all[b].total.failed(), all[a].total.failed()), cmp.Compare(a, b))
-	})
-	var layers []chart.Layer
-	rest := chart.Layer{Name: "all others", Color: "rest", Values: make([]int64, axis.Slots)}
+	layers := make([]chart.Layer, len(names))
 	for i, name := range names {
-		values := all[name].values(tally.failed)
-		switch {
-		case all[name].total.failed() == 0:
-		case i < colors:
-			layers = append(layers, chart.Layer{Name: show(by, name), Color: color(i), Link: c.v.to(by, name), Values: values})
-		default:
-			for k, n := range values {
-				rest.Values[k] += n
-			}
-		}
+		layers[i] = chart.Layer{Name: show(by, name), Color: color(i), Link: c.v.to(by, name), Values: make([]int64, axis.Slots)}
 	}
-	if len(names) > colors {
-		layers = append(layers, rest)
+	rest := chart.Layer{Name: "all others", Color: "rest", Values: make([]int64, axis.Slots)}
+	for _, r := range rows {
+		at := (r.Start - c.v.since) / c.v.step
+		layers[slices.Index(names, r.Keys[0])].Values[at] += r.Attempts
+		rest.Values[at] -= r.Attempts
 	}
-	if len(layers) == 0 {
-		return nil
+	if len(totals) <= colors {
+		return chart.Stacked(axis, label, layers), nil
 	}
-	return chart.Stacked(axis, label, layers)
+	if rows, err = c.query(ledger.Query{Since: c.v.since, Until: c.v.until, Step: c.v.step, Where: c.failuresOnly(), Limit: maxRows}); err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		rest.Values[(r.Start-c.v.since)/c.v.step] += r.Attempts
+	}
+	for i, n := range rest.Values {
+		rest.Values[i] = max(n, 0) // there may have been a commit in between
+	}
+	return chart.Stacked(axis, label, append(layers, rest)), nil
 }
 
 // wording is one wording of replies.

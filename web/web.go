@@ -76,11 +76,12 @@ type Options struct {
 
 // Server makes the pages. Its methods may be called concurrently.
 type Server struct {
-	o     Options
-	cache *cache.Cache
-	live  *hub
-	gate  chan struct{} // the queries of the API that run
-	pages http.Handler
+	o       Options
+	cache   *cache.Cache
+	live    *hub
+	gate    chan struct{} // the queries of the API that run
+	made    pages
+	handler http.Handler
 
 	// mining guards the session that mines unclassified replies by the rules of
 	// mines.
@@ -109,7 +110,7 @@ func New(o Options) *Server {
 		c.Shared = 15 * time.Second
 	}
 	s := &Server{o: o, cache: cache.New(o.Ledger, c), live: newHub(), gate: make(chan struct{}, apiQueries)}
-	s.pages = s.routes()
+	s.handler = s.routes()
 	return s
 }
 
@@ -123,7 +124,7 @@ func (s *Server) Committed(source string, d *window.Delta) {
 
 // ServeHTTP answers requests for pages, for what they are made of and for the
 // API.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.pages.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
 // route is one entry of the server.
 type route struct {
@@ -204,19 +205,26 @@ const (
 // returns what the template shows and the title.
 func (s *Server) serve(name string, t traits, make func(ctx context.Context, v *view, r *http.Request) (any, string, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), slowest)
-		defer cancel()
-		v, err := s.parseView(r)
+		whole, err := s.made.get(r.URL.RequestURI(), t&live != 0, s.live.version(), s.o.Now(), func() ([]byte, error) {
+			// Others may wait for the same page when this client goes.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), slowest)
+			defer cancel()
+			v, err := s.parseView(r)
+			if err != nil {
+				return nil, err
+			}
+			body, title, err := make(ctx, v, r)
+			if err != nil {
+				return nil, err
+			}
+			return s.render(name, &page{Title: title, View: v, Body: body, Live: t&live != 0 && v.last != "", Ranged: t&ranged != 0})
+		})
 		if err != nil {
 			s.fail(w, r, err)
 			return
 		}
-		body, title, err := make(ctx, v, r)
-		if err != nil {
-			s.fail(w, r, err)
-			return
-		}
-		s.render(w, r, http.StatusOK, name, &page{Title: title, View: v, Body: body, Live: t&live != 0 && v.last != "", Ranged: t&ranged != 0})
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		s.send(w, r, http.StatusOK, whole)
 	}
 }
 
@@ -225,7 +233,14 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	status, text := s.status(r, err)
 	v := &view{path: r.URL.EscapedPath(), last: usualSpan, now: s.o.Now().Unix(), where: nil}
 	v.since, v.until, v.step = v.now-6*3600, v.now, 300
-	s.render(w, r, status, "error.html", &page{Title: http.StatusText(status), View: v, Body: sentence(text)})
+	whole, err := s.render("error.html", &page{Title: http.StatusText(status), View: v, Body: sentence(text)})
+	if err != nil {
+		s.o.Log.Error("make a page", "path", r.URL.Path, "err", err)
+		http.Error(w, text, status)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	s.send(w, r, status, whole)
 }
 
 // status says what to answer to an error, and logs what is no fault of the
@@ -253,7 +268,8 @@ func sentence(s string) string {
 	return strings.ToUpper(s[:1]) + s[1:] + "."
 }
 
-func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, name string, p *page) {
+// render makes a page of the template of this name and the frame around it.
+func (s *Server) render(name string, p *page) ([]byte, error) {
 	v := p.View
 	p.Version = s.o.Version
 	p.Span = v.span()
@@ -273,21 +289,15 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, name
 		p.Chips = append(p.Chips, chip{f.title, show(f.by, value), v.link(v.path, map[string]string{f.name: ""})})
 		p.Query = append(p.Query, place{Name: f.name, Share: cmp.Or(value, emptyName)})
 	}
-	var b bytes.Buffer
+	var b, whole bytes.Buffer
 	if err := templates.ExecuteTemplate(&b, name, p); err != nil {
-		s.o.Log.Error("make a page", "path", r.URL.Path, "err", err)
-		http.Error(w, "the page could not be made; the log says why", http.StatusInternalServerError)
-		return
+		return nil, fmt.Errorf("make the page %s: %w", name, err)
 	}
 	p.Content = template.HTML(b.String()) //nolint:gosec // made by a template just now
-	var whole bytes.Buffer
 	if err := templates.ExecuteTemplate(&whole, "frame.html", p); err != nil {
-		s.o.Log.Error("make a page", "path", r.URL.Path, "err", err)
-		http.Error(w, "the page could not be made; the log says why", http.StatusInternalServerError)
-		return
+		return nil, fmt.Errorf("make the page %s: %w", name, err)
 	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	s.send(w, r, status, whole.Bytes())
+	return whole.Bytes(), nil
 }
 
 // rangeParameter leaves out the range that pages have anyway.

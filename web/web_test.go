@@ -15,7 +15,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode"
 
@@ -45,6 +47,7 @@ type site struct {
 	*Server
 	ledger *sqlite.Ledger
 	lane   ledger.Lane
+	clock  time.Time
 }
 
 func open(t testing.TB) *site {
@@ -66,9 +69,9 @@ func open(t testing.TB) *site {
 	if err := os.WriteFile(dead, append(line, '\n'), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := &site{ledger: l}
+	s := &site{ledger: l, clock: now}
 	s.Server = New(Options{
-		Ledger: l, Classifier: rules, DeadLetters: dead, Version: "1.2.3", Now: func() time.Time { return now },
+		Ledger: l, Classifier: rules, DeadLetters: dead, Version: "1.2.3", Now: func() time.Time { return s.clock },
 		Lanes: func() []Lane {
 			return []Lane{{Source: "mta", Lane: "/var/log/mail.log", Lag: 1234, Read: now, Err: hostile}}
 		},
@@ -394,6 +397,7 @@ func TestEmpty(t *testing.T) {
 		t.Errorf("without a source: %s", got)
 	}
 	s.commit(t, &window.Delta{Lines: window.Lines{Read: 9, Malformed: 9}})
+	s.clock = s.clock.Add(keptFor)
 	if got := text(s.get(t, "/")); !strings.Contains(got, "the source's dialect may be the wrong one") {
 		t.Errorf("with unreadable lines: %s", got)
 	}
@@ -462,6 +466,7 @@ func TestHeaders(t *testing.T) {
 		t.Errorf("with the tag of the compressed page: %d", again.Code)
 	}
 	s.commit(t, &window.Delta{Counts: []window.Count{{Series: &window.Series{Outcome: event.Delivered, Provider: "gmail"}, Start: now.Unix() / 60 * 60, Attempts: 5, Firsts: 5}}})
+	s.clock = s.clock.Add(sameFor)
 	if again := s.do("GET", "/", nil, "If-None-Match", tag); again.Code != http.StatusOK {
 		t.Errorf("after a change: %d", again.Code)
 	}
@@ -488,4 +493,116 @@ func TestBounded(t *testing.T) {
 			t.Errorf("%s has %d bytes", target, n)
 		}
 	}
+}
+
+// TestSamePage checks that who watches the same page shares the work, and sees
+// changes after a moment.
+func TestSamePage(t *testing.T) {
+	s := fill(t)
+	first := s.get(t, "/")
+	s.commit(t, &window.Delta{Counts: []window.Count{{Series: &window.Series{Outcome: event.Delivered, Provider: "gmail"}, Start: now.Unix() / 60 * 60, Attempts: 5, Firsts: 5}}})
+	if s.get(t, "/") != first {
+		t.Error("within a second the page is made twice")
+	}
+	s.clock = s.clock.Add(sameFor)
+	second := s.get(t, "/")
+	if second == first {
+		t.Error("a change is not seen")
+	}
+	s.clock = s.clock.Add(sameFor)
+	if s.get(t, "/") != second {
+		t.Error("without a change the page is another one")
+	}
+	for i := range 3 * maxMade {
+		s.get(t, fmt.Sprintf("/?x=%d", i))
+	}
+	if n := len(s.made.made); n > maxMade {
+		t.Errorf("%d pages are kept", n)
+	}
+}
+
+// TestLive checks that a browser is told of a change, not too often, and that the
+// stream ends with the server.
+func TestLive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &site{Server: New(Options{Ledger: nothing{}, Classifier: rules})}
+		ctx, stop := context.WithCancel(context.Background())
+		var done sync.WaitGroup
+		done.Go(func() {
+			if err := s.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+		w := &stream{header: make(http.Header)}
+		done.Go(func() { s.ServeHTTP(w, httptest.NewRequest("GET", "/live", nil)) })
+		synctest.Wait()
+		if w.events() != 0 || w.header.Get("Content-Type") != "text/event-stream" {
+			t.Errorf("at the beginning: %d events, %v", w.events(), w.header)
+		}
+		change := &window.Delta{Counts: []window.Count{{Series: &window.Series{}, Start: 0, Attempts: 1}}}
+		for range 20 { // ten seconds of commits
+			s.Committed("mta", change)
+			time.Sleep(500 * time.Millisecond)
+		}
+		synctest.Wait()
+		if n := w.events(); n < 2 || n > 3 {
+			t.Errorf("%d events in 10 s", n)
+		}
+		before := w.events()
+		time.Sleep(time.Minute)
+		if n := w.events(); n > before+1 {
+			t.Errorf("%d events without a change", n-before)
+		}
+		stop()
+		done.Wait()
+	})
+}
+
+func TestTooManyWatchers(t *testing.T) {
+	s := &site{Server: New(Options{Ledger: nothing{}, Classifier: rules})}
+	for range maxWatchers {
+		s.live.enter()
+	}
+	if w := s.do("GET", "/live", nil); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
+	s.live.leave()
+	if !s.live.enter() {
+		t.Error("a place that is free again is not given")
+	}
+}
+
+// nothing is an empty ledger.
+type nothing struct{}
+
+func (nothing) Query(context.Context, ledger.Query) ([]ledger.Row, error) { return nil, nil }
+func (nothing) Lanes(context.Context) ([]ledger.Lane, error)              { return nil, nil }
+func (nothing) DomainCounts(context.Context, int64, int64, int) ([]ledger.DomainTotal, error) {
+	return nil, nil
+}
+func (nothing) Templates(context.Context, ledger.TemplateFilter, int) ([]ledger.Template, error) {
+	return nil, nil
+}
+func (nothing) Alerts(context.Context, ledger.AlertFilter) ([]ledger.Alert, error) { return nil, nil }
+
+// stream is a response that is written to while it is read.
+type stream struct {
+	header http.Header
+	mu     sync.Mutex
+	b      strings.Builder
+}
+
+func (s *stream) Header() http.Header { return s.header }
+func (s *stream) WriteHeader(int)     {}
+func (s *stream) Flush()              {}
+func (s *stream) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *stream) events() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Count(s.b.String(), "event: change")
 }
