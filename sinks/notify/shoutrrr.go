@@ -106,10 +106,7 @@ func (*Shoutrrr) Every() time.Duration { return 0 }
 // Tell implements Teller. The service cannot be told to stop: if it takes too
 // long it is left to end by itself, and nothing else is sent until it has.
 func (s *Shoutrrr) Tell(ctx context.Context, n *News) error {
-	title, text, err := s.template.Message(s.name, n)
-	if err != nil {
-		return Refused(err)
-	}
+	title, text := s.template.Message(s.name, n)
 	params := types.Params{}
 	if s.titled() {
 		params.SetTitle(title)

@@ -1,11 +1,13 @@
 package notify
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
 	"text/template"
 	"time"
+	"unicode/utf8"
 )
 
 // DefaultTitle and DefaultText are the templates of messages. The title alone
@@ -59,6 +61,7 @@ type View struct {
 
 // Limits on what is told, in runes and items.
 const (
+	maxMessage = 3500 // every receiver takes that
 	maxTitle   = 200
 	maxText    = 600 // of one field
 	maxReply   = 300
@@ -72,7 +75,6 @@ const (
 type Template struct {
 	title, text             *template.Template
 	titleFormat, textFormat Format
-	limit                   int
 	link                    string
 }
 
@@ -84,9 +86,6 @@ type TemplateConfig struct {
 	// Format is what the receiver makes of the text, and TitleFormat of the
 	// title; empty means Plain.
 	Format, TitleFormat Format
-	// Limit is the longest text in runes; zero means 3500, which every receiver
-	// takes.
-	Limit int
 	// Link is the address of the daemon's page as people reach it; may be empty.
 	Link string
 }
@@ -101,60 +100,69 @@ var functions = template.FuncMap{
 
 // NewTemplate reads the templates and tries them on an example.
 func NewTemplate(c TemplateConfig) (*Template, error) {
-	t := &Template{titleFormat: c.TitleFormat, textFormat: c.Format, limit: c.Limit, link: strings.TrimSuffix(c.Link, "/")}
-	if t.limit == 0 {
-		t.limit = 3500
-	}
-	parse := func(name, text, otherwise string) (*template.Template, error) {
-		if text == "" {
-			text = otherwise
-		}
-		x, err := template.New(name).Funcs(functions).Option("missingkey=zero").Parse(text)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w; see docs/alerts.md for what a template may use", name, err)
-		}
-		return x, nil
-	}
+	t := &Template{titleFormat: c.TitleFormat, textFormat: c.Format, link: strings.TrimSuffix(c.Link, "/")}
 	var err error
-	if t.title, err = parse("title", c.Title, DefaultTitle); err != nil {
+	if t.title, err = parse("title", cmp.Or(c.Title, DefaultTitle)); err != nil {
 		return nil, err
 	}
-	if t.text, err = parse("text", c.Text, DefaultText); err != nil {
+	if t.text, err = parse("text", cmp.Or(c.Text, DefaultText)); err != nil {
 		return nil, err
 	}
 	for _, state := range []State{Firing, Resolved} {
 		n := &News{Items: []Item{{Alert: Alert{ID: "0", State: state, Labels: map[string]string{}}}}}
-		if _, _, err := t.Message("example", n); err != nil {
-			return nil, fmt.Errorf("%w; see docs/alerts.md for what a template may use", err)
+		for _, x := range []*template.Template{t.title, t.text} {
+			if _, err := t.fill(x, Plain, "example", n); err != nil {
+				return nil, fmt.Errorf("%w; see docs/alerts.md for what a template may use", err)
+			}
 		}
 	}
 	return t, nil
 }
 
+func parse(name, text string) (*template.Template, error) {
+	x, err := template.New(name).Funcs(functions).Option("missingkey=zero").Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; see docs/alerts.md for what a template may use", name, err)
+	}
+	return x, nil
+}
+
+var (
+	defaultTitle = template.Must(parse("title", DefaultTitle))
+	defaultText  = template.Must(parse("text", DefaultText))
+)
+
 // Message returns the title, one line, and the text of n, which has at least one
-// item.
-func (t *Template) Message(notifier string, n *News) (title, text string, err error) {
-	fill := func(x *template.Template, f Format) (string, error) {
-		m := Message{Notifier: f.escape(clean(notifier, maxLabel)), Others: len(n.Items) - 1}
-		shown := n.Items[:min(len(n.Items), maxShown)]
-		m.More = len(n.Items) - len(shown)
-		for i := range shown {
-			m.Alerts = append(m.Alerts, t.view(&shown[i], f))
+// item. News must not get lost because a template does not fit them: then the
+// default one is used, and the text says why.
+func (t *Template) Message(notifier string, n *News) (title, text string) {
+	var remark string
+	fill := func(x, otherwise *template.Template, f Format) string {
+		s, err := t.fill(x, f, notifier, n)
+		if err != nil {
+			remark += "\n" + f.escape(clean("The template cannot be filled in: "+err.Error(), maxText))
+			s, _ = t.fill(otherwise, f, notifier, n) // tests show that it can
 		}
-		var b strings.Builder
-		if err := x.Execute(&b, m); err != nil {
-			return "", fmt.Errorf("%s: %w", x.Name(), err)
-		}
-		return b.String(), nil
+		return s
 	}
-	if title, err = fill(t.title, t.titleFormat); err != nil {
-		return "", "", err
+	title = strings.Join(strings.Fields(fill(t.title, defaultTitle, t.titleFormat)), " ")
+	text = strings.Trim(fill(t.text, defaultText, t.textFormat), "\n ")
+	return lines(title, maxTitle+maxTitle/2), lines(text, maxMessage-utf8.RuneCountInString(remark)) + remark
+}
+
+// fill returns a template filled in with n for a receiver.
+func (t *Template) fill(x *template.Template, f Format, notifier string, n *News) (string, error) {
+	m := Message{Notifier: f.escape(clean(notifier, maxLabel)), Others: len(n.Items) - 1}
+	shown := n.Items[:min(len(n.Items), maxShown)]
+	m.More = len(n.Items) - len(shown)
+	for i := range shown {
+		m.Alerts = append(m.Alerts, t.view(&shown[i], f))
 	}
-	if text, err = fill(t.text, t.textFormat); err != nil {
-		return "", "", err
+	var b strings.Builder
+	if err := x.Execute(&b, m); err != nil {
+		return "", fmt.Errorf("%s: %w", x.Name(), err)
 	}
-	title = strings.Join(strings.Fields(title), " ")
-	return lines(title, maxTitle+maxTitle/2), lines(strings.Trim(text, "\n "), t.limit), nil
+	return b.String(), nil
 }
 
 // view returns an alert with its texts escaped for f.

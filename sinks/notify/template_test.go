@@ -40,10 +40,7 @@ func TestDefaultMessage(t *testing.T) {
 	}
 	over := spf(Resolved)
 	over.Title = "other <failures>"
-	title, text, err := tm.Message("ops", &News{Items: []Item{{Alert: spf(Firing)}, {Alert: over}}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	title, text := tm.Message("ops", &News{Items: []Item{{Alert: spf(Firing)}, {Alert: over}}})
 	if want := "[critical] SPF failures of shop.example at gmail: 12% instead of 0.1% since 12:00 (and 1 more)"; title != want {
 		t.Errorf("title %q, want %q", title, want)
 	}
@@ -72,14 +69,26 @@ func TestOwnTemplate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	title, text, err := tm.Message("ops", &News{Items: []Item{{Alert: spf(Firing)}}})
-	if err != nil || title != "1 at gmail" || text != "<b>authentication</b> 12% of 2833 CRITICAL" {
-		t.Errorf("%q, %q, %v", title, text, err)
+	title, text := tm.Message("ops", &News{Items: []Item{{Alert: spf(Firing)}}})
+	if title != "1 at gmail" || text != "<b>authentication</b> 12% of 2833 CRITICAL" {
+		t.Errorf("%q, %q", title, text)
 	}
 	for _, bad := range []string{"{{", "{{.Nothing}}", "{{range .Alerts}}{{.Nothing}}{{end}}", "{{call .Notifier}}"} {
 		if _, err := NewTemplate(TemplateConfig{Text: bad}); err == nil || !strings.Contains(err.Error(), "docs/alerts.md") {
 			t.Errorf("%s: %v", bad, err)
 		}
+	}
+}
+
+// A template that fits the example but not the news does not lose them.
+func TestTemplateThatDoesNotFit(t *testing.T) {
+	tm, err := NewTemplate(TemplateConfig{Title: "{{if gt (len .Alerts) 1}}{{(index .Alerts 7).Title}}{{end}}!", Format: HTML})
+	if err != nil {
+		t.Fatal(err)
+	}
+	title, text := tm.Message("ops", &News{Items: []Item{{Alert: spf(Firing)}, {Alert: spf(Resolved)}}})
+	if !strings.HasPrefix(title, "[critical] SPF failures") || !strings.Contains(text, "340 of 2833") || !strings.Contains(text, "The template cannot be filled in: title: ") {
+		t.Errorf("%q, %q", title, text)
 	}
 }
 
@@ -95,10 +104,7 @@ func TestMessagesAreBounded(t *testing.T) {
 		a.Samples = []string{a.Title, a.Title, a.Title, a.Title}
 		n.Items = append(n.Items, Item{Alert: a})
 	}
-	title, text, err := tm.Message("ops", n)
-	if err != nil {
-		t.Fatal(err)
-	}
+	title, text := tm.Message("ops", n)
 	if strings.Contains(title, "\n") || utf8.RuneCountInString(title) > 500 {
 		t.Errorf("title of %d runes", utf8.RuneCountInString(title))
 	}

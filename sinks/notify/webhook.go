@@ -100,11 +100,7 @@ func (w *Webhook) Tell(ctx context.Context, n *News) error {
 	if err != nil {
 		return err
 	}
-	m, err := w.message(n)
-	if err != nil {
-		return Refused(err)
-	}
-	body, err := json.Marshal(m)
+	body, err := json.Marshal(w.message(n))
 	if err != nil {
 		return Refused(fmt.Errorf("write the message as JSON: %w", err))
 	}
@@ -163,7 +159,7 @@ func idOf(n *News) string {
 	return "bouncemeter-" + hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-func (w *Webhook) message(n *News) (*webhookMessage, error) {
+func (w *Webhook) message(n *News) *webhookMessage {
 	m := &webhookMessage{
 		Version: "4", GroupKey: "bouncemeter/" + w.config.Name, Receiver: w.config.Name, Status: "resolved",
 		GroupLabels: map[string]string{}, ExternalURL: w.config.Link, TruncatedAlerts: max(0, len(n.Items)-maxPosted),
@@ -187,9 +183,8 @@ func (w *Webhook) message(n *News) (*webhookMessage, error) {
 		keepCommon(m.CommonAnnotations, a.Annotations)
 		m.Alerts = append(m.Alerts, a)
 	}
-	var err error
-	m.Title, m.Text, err = w.template.Message(w.config.Name, n)
-	return m, err
+	m.Title, m.Text = w.template.Message(w.config.Name, n)
+	return m
 }
 
 // keepCommon drops from common what of does not have alike.
