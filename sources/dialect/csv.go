@@ -98,13 +98,14 @@ func (t *table) head(line []byte, isHeader func([]byte) bool, column func(i int,
 	}
 }
 
-// split reads the fields of a line. It is false for the header itself.
+// split reads the fields of a line. It is false for the header itself, and for an
+// empty line.
 func (t *table) split(line []byte, a *arena) (record bool, err error) {
 	line = bytes.TrimPrefix(line, []byte("\ufeff"))
 	if !t.known {
 		return false, errCSVHeader
 	}
-	if bytes.Equal(line, t.header) {
+	if len(line) == 0 || bytes.Equal(line, t.header) {
 		return false, nil
 	}
 	if t.fields, err = csvFields(line, t.separator, a, t.fields[:0]); err != nil {

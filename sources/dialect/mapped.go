@@ -27,9 +27,10 @@ type Mapping struct {
 	// other words.
 	Outcomes map[string]string
 	// TimeFormat is how the time is written, by the conversions of strptime: %Y
-	// %m %d %H %M %S %f (a fraction's digits) %z (+0100, +01:00 or Z) %b (Jan) %y (of this century)
-	// %e %T (%H:%M:%S) %F (%Y-%m-%d) and %%. Without it, it is as RFC 3339 says,
-	// perhaps with a space for the T, or seconds or milliseconds since 1970.
+	// %m %d %H %M %S %f (a fraction's digits) %z (+0100, +01:00 or Z) %b (Jan)
+	// %y (of this century) %e %T (%H:%M:%S) %F (%Y-%m-%d) and %%. Without it, it
+	// is as RFC 3339 says, perhaps with a space for the T, or seconds or
+	// milliseconds since 1970.
 	TimeFormat string
 	// Columns are the names of the columns of CSV. Without them they are in the
 	// first line of each file.
