@@ -55,7 +55,7 @@ func (a *App) Reload() (err error) {
 	}{
 		{"sources", old.Sources, c.Sources}, {"ledger", old.Ledger, c.Ledger}, {"limits", old.Limits, c.Limits},
 		{"privacy", old.Privacy, c.Privacy}, {"dead_letter", old.DeadLetter, c.DeadLetter}, {"http", old.HTTP, c.HTTP},
-		{"log.format", old.Log.Format, c.Log.Format},
+		{"alerts", old.Alerts, c.Alerts}, {"log.format", old.Log.Format, c.Log.Format},
 	} {
 		if !reflect.DeepEqual(part.old, part.new) {
 			fixed = append(fixed, part.name)
