@@ -356,7 +356,7 @@ type reason struct {
 	Failed, Ratio              string
 	Usual, Times               string
 	Up                         bool
-	Bar                        float64
+	Lately                     string // what Times is about, if not the whole range
 	Spark                      *chart.Chart
 	Where                      []place // where most of it is
 
@@ -392,19 +392,24 @@ func (c *scope) reasons(byCategory map[string]*course, attempts int64) (*reasons
 		return nil, err
 	}
 	p := &reasonsPanel{Usual: c.usualText()}
-	var most int64
+	var lately int64 // attempts
+	for _, k := range byCategory {
+		lately += c.lately(k).attempts()
+	}
 	for id, k := range byCategory {
 		n := k.total.failed()
 		if n == 0 {
 			continue
 		}
-		most = max(most, n)
 		u := usual{failures: before[[2]string{id}].failed(), attempts: usualAttempts}
 		r := &reason{
 			Name: show(ledger.ByCategory, id), Link: c.v.to(ledger.ByCategory, id), Meaning: meaning(id), Failed: humanize.Comma(n),
 			Ratio: chart.Percent(n, attempts), Usual: u.text(), Where: where[id], id: id, n: n, course: k,
 		}
 		r.Times, r.Up = u.times(n, attempts)
+		if times, up := u.times(c.lately(k).failed(), lately); up {
+			r.Times, r.Up, r.Lately = times, true, "last half-hour"
+		}
 		p.Rows = append(p.Rows, r)
 	}
 	slices.SortFunc(p.Rows, func(a, b *reason) int {
@@ -420,7 +425,7 @@ func (c *scope) reasons(byCategory map[string]*course, attempts int64) (*reasons
 	var layers []chart.Layer
 	rest := chart.Layer{Name: "all others", Color: "rest", Values: make([]int64, axis.Slots)}
 	for i, r := range p.Rows {
-		r.Color, r.Bar = color(i), 1000*float64(r.n)/float64(most)
+		r.Color = color(i)
 		values := r.course.values(tally.failed)
 		r.Spark = chart.Stacked(axis, "Course of "+r.Name, []chart.Layer{{Name: r.Name, Color: r.Color, Values: values}})
 		if i < colors {
@@ -436,6 +441,18 @@ func (c *scope) reasons(byCategory map[string]*course, attempts int64) (*reasons
 	}
 	p.Chart = chart.Stacked(axis, "Failures over time by reason", layers)
 	return p, nil
+}
+
+// lately sums up the last half-hour, where the range goes up to now and has slots
+// as short: what has just begun is little among many hours.
+func (c *scope) lately(k *course) (t tally) {
+	if c.v.until < c.v.now || c.v.step > 900 {
+		return tally{}
+	}
+	for _, slot := range k.slots[max(len(k.slots)-int(1800/c.v.step), 0):] {
+		t.merge(slot)
+	}
+	return t
 }
 
 // usualText says what "usual" means here.

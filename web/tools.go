@@ -279,7 +279,7 @@ func (s *Server) sourcesPage(ctx context.Context, _ *view, _ *http.Request) (any
 	}
 	for _, l := range lanes {
 		r := laneRow{
-			Source: short(l.Source, 100), Lane: short(l.Lane, 300), Position: short(l.Segment, 80) + " @ " + humanize.Comma(l.Offset),
+			Source: short(l.Source, 100), Lane: short(l.Lane, 300), Position: short(l.Segment, 24) + " @ " + humanize.Comma(l.Offset),
 			Lag: "–", LastEvent: "never", Read: "not now", Err: short(l.Error, 300), Bad: l.Error != "",
 			Lines: humanize.Comma(l.Lines.Read), Malformed: humanize.Comma(l.Lines.Malformed), Unmatched: humanize.Comma(l.Lines.Unmatched),
 			Lost: humanize.Comma(l.Lines.Lost), Folded: humanize.Comma(l.Lines.Folded),

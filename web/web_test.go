@@ -307,7 +307,7 @@ func TestPagesTell(t *testing.T) {
 		"/": {
 			"Open alerts", "SPF failures of shop.example at gmail", "failure ratio", "Attempts each 5 minutes", "usual: the 7 days before",
 			// 6 in the hours before, and 40 in each of 6 slots since.
-			"spf_failed 246", "▲", "shop.example at gmail", "Providers usual", "Sender domains",
+			"spf_failed 246", "▲", "last half-hour", "shop.example at gmail", "Providers usual", "Sender domains",
 		},
 		"/reason/spf_failed": {
 			"sender's DNS", "dig +short TXT", "246", "By provider each 5 minutes", "550 5.7.27", "SPF didn't pass", "rule gmail_spf", "shop.example",
@@ -534,7 +534,7 @@ func TestLive(t *testing.T) {
 			}
 		})
 		w := &stream{header: make(http.Header)}
-		done.Go(func() { s.ServeHTTP(w, httptest.NewRequest("GET", "/live", nil)) })
+		done.Go(func() { s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/live", nil)) })
 		synctest.Wait()
 		if w.events() != 0 || w.header.Get("Content-Type") != "text/event-stream" {
 			t.Errorf("at the beginning: %d events, %v", w.events(), w.header)

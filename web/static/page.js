@@ -2,6 +2,8 @@
 // works without it.
 "use strict";
 (() => {
+  document.querySelector("nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+
   const tip = document.createElement("div");
   tip.className = "tip";
   tip.hidden = true;
