@@ -257,6 +257,9 @@ func (p *ses) events(dst []event.Event) ([]event.Event, error) {
 		return dst, errNoRecipient
 	}
 	for i := range p.recipients {
+		if len(p.recipients[i].address) == 0 {
+			return dst, errNoRecipient
+		}
 		var err error
 		if dst, err = p.add(dst, kind, outcome, &p.recipients[i]); err != nil {
 			return dst, err
