@@ -43,7 +43,7 @@ var layers = []layer{
 	{folder: "sinks/notify", ours: []string{"event", "ledger"}},
 	// A sink takes what the pipeline hands out, in the pipeline's types.
 	{folder: "sinks/*", ours: []string{"event", "event/record", "ledger", "pipeline", "pipeline/window"}},
-	{folder: "web", ours: []string{"classifier", "classifier/mine", "event", "internal/chart", "internal/report", "ledger", "pipeline/spike", "pipeline/window"}},
+	{folder: "web", ours: []string{"classifier", "classifier/mine", "event", "internal/chart", "internal/report", "ledger", "ledger/cache", "pipeline/window"}},
 	{folder: "internal/chart", pure: true, modules: []string{"github.com/dustin/go-humanize"}},
 	{folder: "internal/config", ours: []string{"event", "internal/kafkaclient", "ledger", "sinks/notify", "sources/dialect"}},
 	{folder: "internal/config/gen", ours: []string{"internal/config", "sources/dialect"}},
