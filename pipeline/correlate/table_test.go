@@ -308,3 +308,24 @@ func TestMemory(t *testing.T) {
 		t.Fatal("messages are missing")
 	}
 }
+
+// A record that tells all by itself is believed, and leaves nothing behind.
+func TestJoinedEventsAreNotRemembered(t *testing.T) {
+	tab := New(Config{Track: true})
+	for second, first := range []bool{true, false} {
+		e := at(int64(second), to("x@example.com", event.Deferred, event.MailboxFull))
+		e.Joined, e.FirstOutcome, e.SenderKnown, e.Sender = true, first, true, []byte("a@shop.example")
+		tab.Apply(e)
+		if e.FirstOutcome != first || string(e.SenderDomain) != "shop.example" {
+			t.Errorf("first outcome %v, want %v; sender domain %q", e.FirstOutcome, first, e.SenderDomain)
+		}
+	}
+	e := at(3, event.Event{Kind: event.Expiry, Outcome: event.Expired, Joined: true, FirstOutcome: true, Recipient: []byte("x@example.com")})
+	tab.Apply(e)
+	if e.Verdict.Category != event.QueueExpired || !e.FirstOutcome {
+		t.Errorf("verdict %+v", e.Verdict)
+	}
+	if messages, deferred := tab.Len(); messages+deferred+tab.Pending() != 0 {
+		t.Errorf("%d messages, %d recipients, %d changes are kept", messages, deferred, tab.Pending())
+	}
+}

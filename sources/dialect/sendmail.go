@@ -266,11 +266,25 @@ func sendmailText(e *event.Event, reply, stat []byte) {
 			r.Stage = s.stage
 		}
 	}
+	// Whom the connection was to is told by the relay.
+	for _, before := range sendmailPeers {
+		if hasPrefix(r.Text, before) {
+			r.Text = r.Text[:len(before)-len(" by ")]
+		}
+	}
+	if hasPrefix(r.Text, timedOut) {
+		r.Text = r.Text[:len(timedOut)-len(" with ")]
+	}
 	if string(stat) == "Deferred" {
 		// The host did not answer another message in this run of the queue.
 		e.Repeat, r.Text = true, nil
 	}
 }
+
+// How texts start that name the host.
+var sendmailPeers = [...]string{"Connection refused by ", "Connection reset by "}
+
+const timedOut = "Connection timed out with "
 
 // sendmailStages are how texts start where no conversation came about.
 var sendmailStages = [...]stageText{
