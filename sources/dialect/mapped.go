@@ -551,6 +551,9 @@ func (p *mapped) strptime(b []byte) (micros int64, err error) {
 	if !c.zoned {
 		unix = p.local(t, p.reference.Unix())
 	}
+	if unix <= 0 {
+		return 0, errMappedTime
+	}
 	return (unix+int64(c.second))*1e6 + c.micros, nil
 }
 

@@ -76,7 +76,7 @@ func (m *members) time(b []byte) (micros int64, err error) {
 	}
 	if len(b) > 18 && b[4] == '-' {
 		micros, n, err := m.rfc3339(b)
-		if err != nil || n != len(b) {
+		if err != nil || n != len(b) || micros <= 0 {
 			return 0, errTime
 		}
 		return micros, nil
@@ -103,7 +103,7 @@ func (m *members) moment(b []byte) (micros int64, err error) {
 	_, n := fraction(b, min(len(time.DateTime), len(b)))
 	zone := bytes.TrimLeft(b[n:], " ")
 	if len(zone) == 0 {
-		if micros, n, err = m.wall(b); err != nil || n != len(b) {
+		if micros, n, err = m.wall(b); err != nil || n != len(b) || micros <= 0 {
 			return 0, errTime
 		}
 		return micros, nil

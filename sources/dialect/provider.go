@@ -10,9 +10,8 @@ import (
 
 // answer sets e's reply, kind and outcome being set, from what a provider quotes:
 // the words, and beside them the basic code and the status, each of which may be
-// absent. Words that start
-// with a code of their own are taken as they are, since that is what the server
-// said; the others get the codes in front.
+// absent. Words that start with a code of their own are taken as they are, since
+// that is what the server said; the others get the codes in front.
 func (m *members) answer(e *event.Event, code int64, status event.Enhanced, text []byte) {
 	r := &e.Reply
 	text = bytes.TrimSpace(text)
