@@ -29,12 +29,11 @@ var description []byte
 
 // What the API answers at the most.
 const (
-	apiRows    = 10_000 // rows of counts
-	apiSlots   = 2_000  // of time
-	apiValues  = 100    // of all filters together
-	apiItems   = 1_000  // alerts, wordings, replies
-	apiBody    = 4 << 20
-	apiQueries = 4 // at a time; others wait
+	apiRows   = 10_000 // rows of counts
+	apiSlots  = 2_000  // of time
+	apiValues = 100    // of all filters together
+	apiItems  = 1_000  // alerts, wordings, replies
+	apiBody   = 4 << 20
 )
 
 func (s *Server) apiRoutes() []route {
@@ -75,12 +74,11 @@ func (s *Server) api(pattern string, answer func(ctx context.Context, r *http.Re
 					return nil, badRequest{fmt.Errorf("there is no parameter %q", short(name, 40))}
 				}
 			}
-			select {
-			case s.gate <- struct{}{}:
-				defer func() { <-s.gate }()
-			case <-ctx.Done():
-				return nil, ctx.Err()
+			done, err := s.turn(ctx)
+			if err != nil {
+				return nil, err
 			}
+			defer done()
 			return answer(ctx, r)
 		}()
 		if err != nil {
@@ -424,6 +422,12 @@ func (s *Server) apiReport(ctx context.Context, r *http.Request) (any, error) {
 func (s *Server) reportFile(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), slowest)
 	defer cancel()
+	done, err := s.turn(ctx)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer done()
 	rep, err := s.gather(ctx, r.URL.Query())
 	if err != nil {
 		s.fail(w, r, err)

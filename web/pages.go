@@ -261,7 +261,7 @@ func (s *Server) providerPage(ctx context.Context, v *view, name string) (any, s
 			return nil, "", err
 		}
 	}
-	p.Wordings, err = c.wordings(ledger.TemplateFilter{Category: c.of[ledger.ByCategory], Provider: name}, 20)
+	p.Wordings, err = c.wordings(ledger.TemplateFilter{Provider: name}, 20)
 	return p, p.Name, err
 }
 

@@ -530,7 +530,6 @@ type namesPanel struct {
 // names lists the names of a dimension with most failures, of one category if it
 // is not "", and compares them with what is usual.
 func (c *scope) names(title string, by ledger.Dimension, category string, limit int) (*namesPanel, error) {
-	category = cmp.Or(category, c.of[ledger.ByCategory])
 	now, err := c.ratios(c.v.since, c.v.until, by, category)
 	if err != nil {
 		return nil, err

@@ -18,7 +18,8 @@ import (
 	"github.com/bouncemeter/bouncemeter/ledger/cache"
 )
 
-// filters are what a page can be narrowed down to, by their names in URLs.
+// filters are what a page can be narrowed down to, by their names in URLs and in
+// alerts. By reason there are pages instead.
 var filters = []struct {
 	name  string
 	by    ledger.Dimension
@@ -96,8 +97,8 @@ func (s *Server) parseView(r *http.Request) (*view, error) {
 		v.since = v.until - int64(length/time.Second)
 	}
 	for _, f := range filters {
-		if !query.Has(f.name) {
-			continue
+		if !query.Has(f.name) || f.by == ledger.ByCategory {
+			continue // failures of one reason without the attempts make no ratio: they have a page of their own
 		}
 		name, err := nameFrom(query.Get(f.name))
 		if err != nil {
@@ -133,7 +134,8 @@ func (v *view) align(minutes, hours time.Duration) {
 		v.step, grain = max(v.step, 3600), max(grain, 3600)
 	}
 	up := func(t, to int64) int64 { return (t + to - 1) / to * to }
-	v.since = v.since / grain * grain
+	// Slots start at multiples of the step, for the ledger too.
+	v.since = v.since / max(grain, v.step) * max(grain, v.step)
 	v.until = min(up(v.until, grain), up(v.now, cache.Finest)) // what goes on is shown up to now
 }
 

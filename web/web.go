@@ -79,7 +79,7 @@ type Server struct {
 	o       Options
 	cache   *cache.Cache
 	live    *hub
-	gate    chan struct{} // the queries of the API that run
+	gate    chan struct{} // one for each answer that is being made
 	made    pages
 	handler http.Handler
 
@@ -109,7 +109,7 @@ func New(o Options) *Server {
 	if o.Shared {
 		c.Shared = 15 * time.Second
 	}
-	s := &Server{o: o, cache: cache.New(o.Ledger, c), live: newHub(), gate: make(chan struct{}, apiQueries)}
+	s := &Server{o: o, cache: cache.New(o.Ledger, c), live: newHub(), gate: make(chan struct{}, atATime)}
 	s.handler = s.routes()
 	return s
 }
@@ -190,8 +190,23 @@ type navItem struct {
 // chip is a filter and the link without it.
 type chip struct{ Kind, Name, Without string }
 
-// slowest is how long a page may take before the client is told to ask for less.
-const slowest = 20 * time.Second
+const (
+	// slowest is how long an answer may take before the client is told to ask
+	// for less.
+	slowest = 20 * time.Second
+	// atATime is how many answers are made at a time; others wait.
+	atATime = 4
+)
+
+// turn waits until an answer may be made; done says that it has been.
+func (s *Server) turn(ctx context.Context) (done func(), err error) {
+	select {
+	case s.gate <- struct{}{}:
+		return func() { <-s.gate }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
 
 // traits of a page.
 type traits uint8
@@ -209,6 +224,11 @@ func (s *Server) serve(name string, t traits, make func(ctx context.Context, v *
 			// Others may wait for the same page when this client goes.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), slowest)
 			defer cancel()
+			done, err := s.turn(ctx)
+			if err != nil {
+				return nil, err
+			}
+			defer done()
 			v, err := s.parseView(r)
 			if err != nil {
 				return nil, err

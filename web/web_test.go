@@ -606,3 +606,66 @@ func (s *stream) events() int {
 	defer s.mu.Unlock()
 	return strings.Count(s.b.String(), "event: change")
 }
+
+// TestSlots checks that charts have every attempt in its slot, whatever time it is
+// and however long ago.
+func TestSlots(t *testing.T) {
+	s := fill(t)
+	for _, span := range []string{"1h", "90m", "6h", "12h", "13h", "24h", "7d", "8d", "9d", "30d"} {
+		for ago := time.Duration(0); ago < 20*time.Minute; ago += 7*time.Minute + 11*time.Second {
+			s.clock = now.Add(-ago)
+			v, err := s.parseView(httptest.NewRequest(http.MethodGet, "/?last="+span, nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v.since%v.step != 0 || v.since%300 != 0 || v.until%300 != 0 || v.axis().Slots > 400 {
+				t.Errorf("%s at %v: %+v", span, s.clock, v)
+			}
+			c := s.scope(t.Context(), v, nil)
+			all, err := c.courses(ledger.ByProvider)
+			if err != nil {
+				t.Fatal(err)
+			}
+			totals, err := c.totals(v.since, v.until, []ledger.Dimension{ledger.ByProvider})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, k := range all {
+				var sum tally
+				for _, slot := range k.slots {
+					sum.merge(slot)
+				}
+				if sum != k.total || sum != totals[[2]string{name}] {
+					t.Errorf("%s of %s: slots have %+v, all %+v, in total %+v", span, name, sum, k.total, totals[[2]string{name}])
+				}
+			}
+			// The mail is even: but for the ends, slots differ by less than a third.
+			values := all["gmail"].values(func(t tally) int64 { return t.delivered })
+			if v.step >= 300 && span != "30d" && len(values) > 6 {
+				for i, n := range values[2 : len(values)-2] {
+					if m := values[2]; n*3 < m*2 || n*2 > m*3 {
+						t.Errorf("%s at %v: slot %d has %d, another %d", span, s.clock, i+2, n, m)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestOldTimes checks that what the ledger has summed up is asked for as it is.
+func TestOldTimes(t *testing.T) {
+	s := fill(t)
+	for target, step := range map[string]int64{
+		"/?from=2026-03-19T10:00&to=2026-03-19T12:00": 300,
+		"/?from=2026-03-11T10:10&to=2026-03-11T12:10": 3600,
+		"/?from=2025-12-01T10:10&to=2025-12-01T12:10": day,
+	} {
+		v, err := s.parseView(httptest.NewRequest(http.MethodGet, target, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v.step != step || v.since%step != 0 || step > 300 && v.until%step != 0 || v.until <= v.since {
+			t.Errorf("%s: %+v", target, v)
+		}
+	}
+}
