@@ -133,9 +133,15 @@ func (s *Sum) groupLanes(q *ledger.Query, lanes []LaneName) {
 	}
 }
 
-// Wanted reports whether the rows of a series can matter.
-func (s *Sum) Wanted(series int64) bool {
-	return series > 0 && series < int64(len(s.ofSeries)) && s.ofSeries[series] >= 0
+// Filter returns the series whose rows are wanted, if they are so few that it
+// pays to tell the store.
+func (s *Sum) Filter() (ids []int32, some bool) {
+	for id, key := range s.ofSeries {
+		if key >= 0 {
+			ids = append(ids, int32(id))
+		}
+	}
+	return ids, len(ids)*4 < len(s.ofSeries)
 }
 
 // Add adds a row. If there is a step, the times of rows must ascend.

@@ -1,0 +1,76 @@
+package postgres
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/internal/counts"
+)
+
+// fault says what went wrong where and what to do about it, in one line. It
+// tells host, database and user, and never the password.
+func (l *Ledger) fault(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, counts.ErrMissing) {
+		return fmt.Errorf("%w: %s: %s: put back a backup: %w", ledger.ErrCorrupt, l.name, doing, err)
+	}
+	remedy := ""
+	var e *pgconn.PgError
+	var connect *pgconn.ConnectError
+	switch {
+	case errors.As(err, &e):
+		remedy = remedies[e.Code]
+		switch {
+		case e.Code == "XX001" || e.Code == "XX002": // data or index corrupted
+			return fmt.Errorf("%w: %s: %s: look at the server's disk and put back a backup: %w", ledger.ErrCorrupt, l.name, doing, oneLine{err})
+		case remedy == "" && (strings.HasPrefix(e.Code, "08") || strings.HasPrefix(e.Code, "57P")):
+			remedy = "the server is stopping or starting: it is tried again"
+		}
+	case errors.As(err, &connect):
+		remedy = "check that the server runs, and the DSN's host and port"
+	}
+	if remedy != "" {
+		remedy += ": "
+	}
+	return fmt.Errorf("%s: %s: %s%w", l.name, doing, remedy, oneLine{err})
+}
+
+// remedies are what to do about errors, by their SQLSTATE.
+var remedies = map[string]string{
+	"28P01": "the password is wrong: correct the DSN",
+	"28000": "the server does not let this user in: look at its pg_hba.conf, and the DSN's user and sslmode",
+	"3D000": "there is no such database: create it, or correct the DSN",
+	"3F000": "the schema is missing: create it, as docs/ledger.md says",
+	"42501": "the role lacks a right: grant it, as docs/ledger.md says",
+	"53100": "the server's disk is full, nothing was stored: make room",
+	"53300": "the server has no connection left: raise its max_connections",
+	"57014": "the statement took too long: look at the server's load",
+	"25006": "the server is a standby, or read-only: give the primary, or several hosts with target_session_attrs=read-write",
+}
+
+// oneLine prints an error in one line: some of the driver's have several.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string {
+	return strings.Join(strings.FieldsFunc(e.error.Error(), func(r rune) bool { return r == '\n' || r == '\t' }), " ")
+}
+
+func (e oneLine) Unwrap() error { return e.error }
+
+// badDSN says that a DSN cannot be understood. The parser's own words may have
+// parts of it, the password too, so all they may tell is a file.
+func badDSN(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return fmt.Errorf("open ledger: the DSN names a file that cannot be read: %w", path)
+	}
+	return errors.New("open ledger: the DSN cannot be understood: give postgres://user:password@host:5432/database?sslmode=verify-full " +
+		"with special characters of the password percent-encoded, or key=value pairs")
+}
