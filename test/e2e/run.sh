@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Runs the end-to-end tests against real servers, as root on Debian.
 # Installs the Debian packages postfix (not configured, not started), logrotate
-# and xz-utils, as far as they are missing.
+# and xz-utils, as far as they are missing. Exim, Sendmail and OpenSMTPD exclude
+# each other as packages: their files are unpacked into a folder, and only the
+# libraries that they need are installed.
 set -euo pipefail
 cd "$(dirname "$0")"
 if ! command -v postfix >/dev/null || ! command -v logrotate >/dev/null || ! command -v xz >/dev/null; then
@@ -9,4 +11,19 @@ if ! command -v postfix >/dev/null || ! command -v logrotate >/dev/null || ! com
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postfix logrotate xz-utils >/dev/null
 fi
-E2E_SERVERS=1 go test -count=1 -timeout 10m -v .
+mtas=/var/cache/bouncemeter-e2e
+if ! [ -e "$mtas/complete" ]; then
+	packages="exim4-daemon-light opensmtpd sendmail-bin sendmail-cf"
+	apt-get update -qq
+	# shellcheck disable=SC2046,SC2086 # lists of words
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends m4 util-linux \
+		$(apt-cache depends $packages | awk '$1 == "Depends:" && $2 ~ /^lib/ {print $2}' | sort -u) >/dev/null
+	rm -rf "$mtas"
+	mkdir -p "$mtas"
+	for package in $packages; do
+		(cd "$mtas" && apt-get download -qq "$package")
+		dpkg-deb -x "$mtas/${package}"_*.deb "$mtas/$package"
+	done
+	touch "$mtas/complete"
+fi
+E2E_MTAS=$mtas E2E_SERVERS=1 go test -count=1 -timeout 10m -v .

@@ -25,7 +25,13 @@ type peer struct {
 // listen starts the server; it ends with the test.
 func (p *peer) listen(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	return p.listenAt(t, "127.0.0.1:0")
+}
+
+// listenAt is listen at an address of the loopback network.
+func (p *peer) listenAt(t *testing.T, address string) int {
+	t.Helper()
+	l, err := net.Listen("tcp4", address)
 	if err != nil {
 		t.Fatal(err)
 	}
