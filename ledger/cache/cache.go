@@ -305,9 +305,12 @@ func (c *Cache) load(ctx context.Context, parts []part) ([]part, error) {
 func (c *Cache) takeChanges() {
 	c.pending.Lock()
 	changed, flooded := c.changed, c.flooded
-	if len(changed) > 0 || flooded {
-		c.changed, c.flooded = make(map[int64]struct{}), false
+	if len(changed) == 0 && !flooded {
+		// Committed may write to this map as soon as the lock is free.
+		c.pending.Unlock()
+		return
 	}
+	c.changed, c.flooded = make(map[int64]struct{}), false
 	c.pending.Unlock()
 	if flooded {
 		for g := range c.slots {
