@@ -39,7 +39,7 @@ func startCluster(t testing.TB, partitions int32, more ...kfake.Opt) *kfake.Clus
 func quick(c *kfake.Cluster) Config {
 	cfg := Config{
 		Topics: []string{"records"}, MaxWait: 20 * time.Millisecond, RequestTimeout: 3 * time.Second, StallAfter: 5 * time.Second,
-		HeartbeatInterval: 100 * time.Millisecond, SessionTimeout: 6 * time.Second, CommitInterval: 200 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
+		HeartbeatInterval: 100 * time.Millisecond, SessionTimeout: 6 * time.Second, RebalanceTimeout: 6 * time.Second, CommitInterval: 200 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
 	}
 	cfg.Brokers, cfg.MetadataTTL, cfg.DialTimeout = c.ListenAddrs(), 200*time.Millisecond, 3*time.Second
 	return cfg
