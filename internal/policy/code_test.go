@@ -38,6 +38,8 @@ var layers = []layer{
 	{folder: "pipeline", ours: []string{"event", "ledger", "pipeline/*", "sources/dialect"}},
 	{folder: "sources/kafka", ours: []string{"event", "internal/kafkaclient"}},
 	{folder: "sources/lmtp", ours: []string{"event", "sources/mailbox"}},
+	{folder: "sources/webhook", ours: []string{"event", "sources/spool"}},
+	{folder: "sources/syslog", ours: []string{"event", "sources/spool"}},
 	{folder: "sources/*", ours: []string{"event"}},
 	{folder: "sinks/kafka", ours: []string{"event", "event/record", "internal/kafkaclient", "ledger", "pipeline", "pipeline/window"}},
 	{folder: "sinks/notify", ours: []string{"event", "ledger"}},
