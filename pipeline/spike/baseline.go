@@ -130,6 +130,9 @@ func (d *Detector) pool(m int32) {
 			continue
 		}
 		a := x.a * decay(m-x.last)
+		if x.flags&(flagFiring|flagHeld) == 0 {
+			a += float64(x.pk) // else a beginning, when all failures are undecided, would seem to have none
+		}
 		d.parents[x.parent].a += a * min(1, d.pools[s.pool].limit()/b)
 	}
 	// The parents of a rule have the rule's ratio in common.

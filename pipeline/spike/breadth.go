@@ -2,7 +2,6 @@ package spike
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -14,7 +13,7 @@ import (
 // to blame. Counting series, instead of testing their sum, keeps the largest of
 // them from deciding for all.
 const (
-	// leastMany series have to rise, and leastShare12 of those that could.
+	// leastMany series have to rise, and manyShare of those that could.
 	leastMany = 4
 	manyShare = 0.12
 	// sameMembers is the part of a group's members that a narrower group must hold
@@ -53,10 +52,15 @@ func (d *Detector) keyOf(i int32, edge uint8) groupKey {
 	return k
 }
 
-// rising reports whether the series counts for what many share.
+// rising reports whether the series counts for what many share: it has evidence
+// of a rise, or an alert of its own and none yet of its end.
 func (d *Detector) rising(i int32) bool {
 	s := &d.series[i]
-	return s.flags&flagFiring != 0 || s.top() > raisedAbove
+	if s.flags&flagFiring == 0 {
+		return s.top() > raisedAbove
+	}
+	a := d.alertOf(i)
+	return a != nil && a.State == Firing && a.score == 0
 }
 
 // judgeBreadth raises alerts for what many series share.
@@ -138,21 +142,21 @@ func (d *Detector) manyOf(k groupKey) *alert {
 
 func (d *Detector) fireMany(m int32, k groupKey, members []int32, active int) {
 	var failures, attempts, usual, upper, phi, score float64
-	since := m
+	var begun []beginning
 	for _, i := range members {
 		s := &d.series[i]
 		b := d.baseline(s)
-		kf, nf, from := float64(s.pk), float64(s.pn), s.since
+		kf, nf, from, top := float64(s.pk), float64(s.pn), s.since, s.top()
 		if a := d.alertOf(i); a != nil && s.flags&flagFiring != 0 {
-			kf, nf, from = float64(a.Failures), float64(a.Attempts), int32(a.Since.Unix()/60)
+			kf, nf, from, top = float64(a.Failures), float64(a.Attempts), int32(a.Since.Unix()/60), a.Score
 		}
 		failures += kf
 		attempts += nf
 		usual += nf * b.p
 		upper += nf * b.u
 		phi = max(phi, b.phi)
-		score += s.top()
-		since = min(since, from)
+		score += top
+		begun = append(begun, beginning{from, max(0, kf-float64(nf*b.p))})
 	}
 	if attempts == 0 || failures < manyTimes*usual || failures-usual < d.rules[k.rule].Gates.MinExcess {
 		return
@@ -166,7 +170,7 @@ func (d *Detector) fireMany(m int32, k groupKey, members []int32, active int) {
 	if d.rules[k.rule].byCategory {
 		labels[Category] = k.category.String()
 	}
-	a := d.begin(m, since, k.rule, k.category, labels, Breadth)
+	a := d.begin(m, median(begun), k.rule, k.category, labels, Breadth)
 	a.of, a.place, a.edge, a.ids = ofMany, -1, k.edge, k.ids
 	a.Failures, a.Attempts, a.expected = int64(failures), int64(attempts), usual
 	a.Usual, a.Null, a.Dispersion = usual/attempts, upper/attempts, phi
@@ -179,6 +183,30 @@ func (d *Detector) fireMany(m int32, k groupKey, members []int32, active int) {
 	a.Top = d.topOf(a)
 	d.describe(m, a, a.members)
 	d.tell(m, a)
+}
+
+// beginning is when a member began to rise, and by how much it did.
+type beginning struct {
+	minute int32
+	excess float64
+}
+
+// median returns the minute by which half of the excess had begun, since single
+// members may have had some evidence by chance long before.
+func median(all []beginning) int32 {
+	slices.SortFunc(all, func(a, b beginning) int {
+		return cmp.Or(cmp.Compare(a.minute, b.minute), cmp.Compare(a.excess, b.excess))
+	})
+	var sum, half float64
+	for _, b := range all {
+		half += b.excess / 2
+	}
+	for _, b := range all {
+		if sum += b.excess; sum >= half {
+			return b.minute
+		}
+	}
+	return all[len(all)-1].minute
 }
 
 // join makes series members of an open alert of many. Alerts that they have
@@ -233,7 +261,7 @@ func (d *Detector) topOf(a *alert) (top []string) {
 
 // spreading reports whether others that have something in common with a series
 // rise as well, but not yet enough of them for an alert of their own.
-func (d *Detector) spreading(_, i int32) bool {
+func (d *Detector) spreading(i int32) bool {
 	for _, edge := range d.rules[d.series[i].rule].edges {
 		k := d.keyOf(i, edge)
 		n := 0
@@ -250,7 +278,7 @@ func (d *Detector) spreading(_, i int32) bool {
 }
 
 // adopt inhibits a new alert of a series if an open one explains it.
-func (d *Detector) adopt(_ int32, a *alert) {
+func (d *Detector) adopt(a *alert) {
 	a.Incident, a.Inhibited = a.ID, false
 	for _, many := range d.alerts {
 		if many.of == ofMany && many.State.Open() && slices.Contains(many.members, a.place) {
@@ -260,18 +288,40 @@ func (d *Detector) adopt(_ int32, a *alert) {
 	}
 }
 
-// disband lets the members go. Those with alerts of their own are no longer
-// inhibited.
-func (d *Detector) disband(a *alert) {
+// disband lets the members go at the end of their alert. Alerts of their own
+// end with it where things look usual again, and stand for themselves where they
+// do not.
+func (d *Detector) disband(m int32, a *alert) {
 	for _, i := range a.members {
-		d.series[i].flags &^= flagHeld
-		if d.series[i].flags&flagFiring == 0 {
-			d.series[i].clear()
+		s := &d.series[i]
+		s.flags &^= flagHeld
+		if s.flags&flagFiring == 0 {
+			s.clear()
 		}
-		if own := d.alertOf(i); own != nil && own.Incident == a.ID {
-			own.Inhibited = false
+		own := d.alertOf(i)
+		if own == nil || own.Incident != a.ID || !own.State.Open() {
+			continue
+		}
+		if !d.rising(i) && own.State != Persisting {
+			d.release(m, own, true)
+			d.end(m, own, "over with "+a.ID)
+			continue
+		}
+		own.Incident, own.Inhibited = own.ID, false
+		d.tell(m, own)
+	}
+}
+
+// lasting reports whether so many members still rise that the alert is not over,
+// whatever the largest of them do.
+func (d *Detector) lasting(a *alert) bool {
+	n := 0
+	for _, i := range a.members {
+		if d.rising(i) {
+			n++
 		}
 	}
+	return n >= leastMany && float64(n) >= manyShare*float64(a.Active)
 }
 
 // advanceBreadth leads an alert of many on by a minute.
@@ -302,21 +352,10 @@ func (d *Detector) advanceBreadth(m int32, a *alert) {
 	a.expected += float64(n * a.Usual)
 	a.measure()
 	gain := k*math.Log(a.low/a.high) + (n-k)*math.Log((1-a.low)/(1-a.high))
-	if a.reverse(m, k, n, gain) && m-a.fired >= quiet && m-a.calm >= a.hold()-1 {
+	if a.reverse(m, k, n, gain) && m-a.fired >= quiet && m-a.calm >= a.hold()-1 && !d.lasting(a) {
 		d.release(m, a, true)
 		d.end(m, a, "back to usual")
 		return
 	}
 	d.age(m, a)
-}
-
-// others says that what differs from an alert in one dimension only is as usual.
-func (d *Detector) others(dim int, mask uint8, ids [nameKinds]uint32, n int) string {
-	of := ""
-	for i := range nameDimensions {
-		if mask>>i&1 != 0 {
-			of += " with " + d.names[i].all[ids[i]]
-		}
-	}
-	return fmt.Sprintf("%s%s", plural(n, "other "+noun(nameDimensions[dim])), of)
 }

@@ -69,7 +69,8 @@ type Detector struct {
 
 	// Of the minute being judged.
 	changes    []Change
-	rowScopes  []int32 // of each row and view
+	farewells  []Change // ends of alerts whose rules are gone, not told yet
+	rowScopes  []int32  // of each row and view
 	fresh      []fresh
 	found      []int32
 	touched    []int32 // series with failures
@@ -331,7 +332,7 @@ func (d *Detector) Window(start int64, rows []Row) []Change {
 		d.ignored++
 		return nil
 	}
-	d.changes = nil
+	d.changes, d.farewells = d.farewells, nil
 	minute := int32(m)
 	if d.next == 0 || minute-d.next > maxGap {
 		d.next = minute
@@ -364,6 +365,9 @@ func (d *Detector) judge(m int32, rows []Row) {
 		d.series[i].k = 0
 	}
 	d.touched = d.touched[:0]
+	if m%poolEvery == 0 {
+		d.forget(m)
+	}
 }
 
 // count adds the rows to their scopes and series. What does not exist yet is

@@ -214,12 +214,16 @@ func (d *Detector) elementsOf(members []int32, with uint8) []element {
 			continue
 		}
 		s := &d.series[w.series]
+		k, n := float64(s.pk), float64(s.pn)
+		if a := d.alertOf(w.series); a != nil && a.State.Open() {
+			k, n = float64(a.Failures), float64(a.Attempts)
+		}
 		for _, e := range w.elements {
 			sum.add(e.dim, e.name, e.k, e.n)
 		}
 		for i, dim := range nameDimensions {
 			if with>>i&1 != 0 {
-				sum.add(dim, d.names[i].all[d.scopes[s.scope].key.ids[i]], float64(s.pk), float64(s.pn))
+				sum.add(dim, d.names[i].all[d.scopes[s.scope].key.ids[i]], k, n)
 			}
 		}
 	}

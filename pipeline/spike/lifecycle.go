@@ -1,10 +1,10 @@
 package spike
 
 import (
-	"cmp"
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/bouncemeter/bouncemeter/event"
@@ -134,7 +134,7 @@ func (d *Detector) fireSingles(m int32) {
 	slices.Sort(d.candidates)
 	for _, i := range d.candidates {
 		s := &d.series[i]
-		if s.flags&flagHeld == 0 && s.waited < maxWait && d.spreading(m, i) {
+		if s.flags&flagHeld == 0 && s.waited < maxWait && d.spreading(i) {
 			s.waited++
 			continue
 		}
@@ -177,7 +177,7 @@ func (d *Detector) fire(m, i int32) {
 	a.restart(m)
 	s.flags |= flagFiring
 	s.clear()
-	d.adopt(m, a)
+	d.adopt(a)
 	d.describe(m, a, []int32{i})
 	d.tell(m, a)
 }
@@ -326,6 +326,13 @@ func (d *Detector) age(m int32, a *alert) {
 		d.release(m, a, false)
 		d.end(m, a, "has become usual after a week")
 	case a.State == Firing && rank(d.severity(m, a)) > rank(a.Severity), a.State == Firing && a.Excess >= 4*a.told+10:
+		switch a.of {
+		case ofSeries:
+			d.describe(m, a, []int32{a.place})
+		case ofMany:
+			a.Top = d.topOf(a)
+			d.describe(m, a, a.members)
+		}
 		d.tell(m, a)
 	}
 }
@@ -348,7 +355,7 @@ func (d *Detector) rebase(m int32, a *alert) {
 // from what it did while it persisted.
 func (d *Detector) release(m int32, a *alert, before bool) {
 	if a.of == ofMany {
-		d.disband(a)
+		d.disband(m, a)
 		return
 	}
 	s := &d.series[a.place]
@@ -381,39 +388,42 @@ func (d *Detector) describe(m int32, a *alert, members []int32) {
 	a.Unchanged = d.unchanged(m, a)
 }
 
-// unchanged names what has a label of the alert in common with it and is as
-// usual.
+// unchanged names what has all labels of the alert but one in common with it and
+// is as usual.
 func (d *Detector) unchanged(m int32, a *alert) (all []string) {
 	r := &d.rules[a.rule]
-	var ids [nameKinds]uint32
-	mask := a.edge
-	if a.of == ofMany {
-		ids = a.ids
-	} else {
-		mask = d.views[r.view].mask
-		ids = d.scopes[d.series[a.place].scope].key.ids
+	ids, mask := a.ids, a.edge
+	if a.of != ofMany {
+		ids, mask = d.scopes[d.series[a.place].scope].key.ids, d.views[r.view].mask
 	}
 	for i := range nameDimensions {
 		if mask>>i&1 == 0 {
 			continue
 		}
-		// The others of dimension i that share all the other labels.
-		others, raised := 0, 0
+		others := make(map[uint32]bool)
+		raised := false
 		for si := range d.scopes {
 			s := &d.scopes[si]
-			if int(s.key.view) != r.view || !s.active(m) || s.key.ids[i] == ids[i] || !shares(s.key.ids, ids, mask&^(1<<i)) {
+			if int(s.key.view) != r.view || s.key.ids[i] == ids[i] || !shares(s.key.ids, ids, mask&^(1<<i)) || !s.active(m) {
 				continue
 			}
-			others++
+			others[s.key.ids[i]] = true
 			for x := s.head; x >= 0; x = d.series[x].next {
-				if o := &d.series[x]; o.rule == a.rule && o.category == a.category && o.flags&(flagRaised|flagFiring) != 0 {
-					raised++
-				}
+				o := &d.series[x]
+				raised = raised || o.rule == a.rule && o.category == a.category && o.flags&(flagRaised|flagFiring) != 0
 			}
 		}
-		if others >= 1 && raised == 0 {
-			all = append(all, d.others(i, mask&^(1<<i), ids, others))
+		if len(others) == 0 || raised {
+			continue
 		}
+		var names []string
+		for id := range others {
+			names = append(names, d.names[i].all[id])
+		}
+		slices.Sort(names)
+		rest := maps.Clone(a.Labels)
+		delete(rest, nameDimensions[i])
+		all = append(all, strings.TrimSpace(enumerate(nameDimensions[i], names)+" "+where(rest)))
 	}
 	return all
 }
@@ -425,9 +435,4 @@ func shares(a, b [nameKinds]uint32, mask uint8) bool {
 		}
 	}
 	return true
-}
-
-// sortAlerts brings alerts into a fixed order.
-func sortAlerts(all []*alert) {
-	slices.SortStableFunc(all, func(a, b *alert) int { return cmp.Compare(a.ID, b.ID) })
 }

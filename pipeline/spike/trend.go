@@ -5,9 +5,9 @@ import "math"
 // Slow change: a ratio that creeps up over days is learned as usual, so it is
 // compared with the average of the series' own month as well.
 const (
-	monthWeight  = 1.0 / 20 // of a day in the month
+	monthWeight  = 1.0 / 30 // of a day in the month
 	leastDays    = 14       // that the month must have
-	trendTimes   = 2        // the least multiple of the month's ratio
+	trendTimes   = 1.6      // the least multiple of the month's ratio
 	trendBack    = 1.3      // the multiple of it that ends the trend
 	leastPerWeek = 50       // failures that the present must rest on
 )
