@@ -52,6 +52,7 @@ var layers = []layer{
 	{folder: "internal/report", ours: []string{"event", "internal/chart", "ledger", "pipeline/window"}},
 	{folder: "internal/simulate", ours: []string{"event"}},
 	{folder: "internal/simulate/cmd/*", ours: []string{"internal/simulate"}},
+	{folder: "internal/grafana"},
 	{folder: "internal/kafkaclient"},
 	{folder: "internal/short", pure: true},
 	{folder: "internal/policy"},
