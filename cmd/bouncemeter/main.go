@@ -30,6 +30,7 @@ type commands struct {
 	Mine       mineCommand       `cmd:"" help:"Group the replies that no rule explains, with a draft of a rule for each."`
 	Alerts     alertsCommand     `cmd:"" help:"List the alerts of a daemon, or explain one."`
 	Check      checkCommand      `cmd:"" help:"Check a configuration: all faults at once, each with its place and remedy."`
+	Health     healthCommand     `cmd:"" help:"Ask a daemon whether it is ready: exit code 0 or 1."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`
 	Completion completionCommand `cmd:"" help:"Print a completion script for bash, zsh or fish."`
 }

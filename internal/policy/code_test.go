@@ -27,6 +27,7 @@ var layers = []layer{
 	{folder: "pipeline/correlate", ours: []string{"event"}, pure: true, modules: []string{"github.com/cespare/xxhash/v2"}},
 	{folder: "pipeline/window", ours: []string{"event", "internal/short"}, pure: true, modules: []string{"github.com/cespare/xxhash/v2"}},
 	{folder: "pipeline/spike", ours: []string{"event", "pipeline/window"}, pure: true},
+	{folder: "pipeline/detect", ours: []string{"ledger", "pipeline/spike"}},
 	// The classifier is pure but for the rule files that it reads when it is made.
 	{folder: "classifier", ours: []string{"event"}},
 	{folder: "classifier/internal/categories", ours: []string{"event"}},
@@ -51,7 +52,7 @@ var layers = []layer{
 	{folder: "internal/config/gen", ours: []string{"internal/config", "sources/dialect"}},
 	{folder: "internal/report", ours: []string{"event", "internal/chart", "ledger", "pipeline/window"}},
 	{folder: "internal/simulate", ours: []string{"event"}},
-	{folder: "internal/simulate/cmd/*", ours: []string{"internal/simulate"}},
+	{folder: "internal/simulate/cmd/*", ours: []string{"event", "internal/simulate"}},
 	{folder: "internal/grafana"},
 	{folder: "internal/kafkaclient"},
 	{folder: "internal/short", pure: true},

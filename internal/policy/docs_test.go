@@ -78,30 +78,6 @@ func blocks(markdown, language string) []string {
 	return all
 }
 
-// What docker-compose.yml mounts from the tree has to be there: Docker would
-// silently make an empty folder of it.
-func TestComposeMountsExist(t *testing.T) {
-	var compose struct {
-		Services map[string]struct {
-			Volumes []string `yaml:"volumes"`
-		} `yaml:"services"`
-	}
-	if err := yaml.Unmarshal([]byte(read(t, "docker-compose.yml")), &compose); err != nil {
-		t.Fatal(err)
-	}
-	for name, service := range compose.Services {
-		for _, volume := range service.Volumes {
-			from, _, _ := strings.Cut(volume, ":")
-			if !strings.HasPrefix(from, "./") {
-				continue
-			}
-			if _, err := os.Stat(filepath.Join(root, from)); err != nil {
-				t.Errorf("service %s mounts %s: %v", name, from, err)
-			}
-		}
-	}
-}
-
 var link = regexp.MustCompile(`\]\(([^)#\s]+)(#[^)\s]*)?\)`)
 
 func TestLinksInDocumentsLeadSomewhere(t *testing.T) {
