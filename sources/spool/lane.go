@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/bouncemeter/bouncemeter/event"
@@ -34,10 +35,18 @@ type Lane struct {
 	start int64    // where it starts
 
 	lost, reported int64
+
+	opened     chan struct{} // closed once the lane was opened
+	openedOnce sync.Once
 }
 
 // Lane returns the spool's one lane.
-func (s *Spool) Lane() *Lane { return &Lane{spool: s} }
+func (s *Spool) Lane() *Lane { return &Lane{spool: s, opened: make(chan struct{})} }
+
+// Opened is closed once the lane has been opened. Whoever receives should begin
+// no earlier: until then the spool does not know where the ledger stands, and may
+// have to go on elsewhere.
+func (l *Lane) Opened() <-chan struct{} { return l.opened }
 
 // Name is made of the spool's id, so spools of several machines under the name of
 // one source have lanes of their own, and so does one that was begun anew.
@@ -51,6 +60,7 @@ func (l *Lane) Open(_ context.Context, from event.Position) error {
 	if err := l.spool.advance(from.Offset); err != nil {
 		return err
 	}
+	l.openedOnce.Do(func() { close(l.opened) })
 	l.at, l.lost = from.Offset, 0
 	l.spool.release(l.at)
 	l.spool.mu.Lock()
