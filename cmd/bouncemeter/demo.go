@@ -21,6 +21,8 @@ import (
 	"github.com/bouncemeter/bouncemeter/internal/config"
 	"github.com/bouncemeter/bouncemeter/internal/simulate"
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/sqlite"
+	"github.com/bouncemeter/bouncemeter/sinks/notify"
 )
 
 type demoCommand struct {
@@ -55,7 +57,12 @@ func (d demoCommand) Run(ctx context.Context, c console) error {
 	defer os.RemoveAll(dir)
 
 	live := time.Now()
-	incident := live.Add(demoIncidentAfter)
+	// Some of it is in the minute before a full one, so that the minute is judged
+	// soon after.
+	incident := live.Add(demoIncidentAfter + 20*time.Second).Truncate(time.Minute).Add(-20 * time.Second)
+	if incident.Before(live.Add(demoIncidentAfter / 2)) {
+		incident = incident.Add(time.Minute)
+	}
 	mta, err := simulate.New(simulate.Config{
 		Seed: d.Seed, Start: live.Add(-d.History), Location: time.Local, Rate: demoRate,
 		Incidents: []simulate.Incident{{
@@ -94,7 +101,8 @@ func (d demoCommand) Run(ctx context.Context, c console) error {
   metrics  %s/metrics
   report   bouncemeter report --ledger %s
 
-In %.0f seconds the SPF record of %s breaks and %s begins to refuse its mail. Ctrl-C ends the demonstration.
+In %.0f seconds the SPF record of %s breaks and %s begins to refuse its mail.
+The alert comes within two minutes of that. Ctrl-C ends the demonstration.
 
 `, path, size>>20, wrote.Seconds(), url, url, cfg.Ledger.SQLite, time.Until(incident).Seconds(), demoSender, demoProvider)
 
@@ -152,6 +160,7 @@ func (d demoCommand) watch(ctx context.Context, a *app.App, w io.Writer) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	lines := 0
+	var seen int64
 	for {
 		select {
 		case <-ctx.Done():
@@ -161,13 +170,65 @@ func (d demoCommand) watch(ctx context.Context, a *app.App, w io.Writer) error {
 			if err != nil {
 				return err
 			}
+			news, err := alertNews(ctx, a.Ledger(), &seen, a.Address())
+			if err != nil {
+				return err
+			}
 			if inPlace && lines > 0 {
 				fmt.Fprintf(w, "\x1b[%dA\x1b[J", lines)
 			}
-			fmt.Fprint(w, text)
+			fmt.Fprint(w, news, text)
 			lines = strings.Count(text, "\n")
 		}
 	}
+}
+
+// alertNews tells of the alerts that began or ended since *seen.
+func alertNews(ctx context.Context, l *sqlite.Ledger, seen *int64, address string) (string, error) {
+	changes, err := l.Alerts(ctx, ledger.AlertFilter{After: *seen})
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for i := range changes {
+		*seen = changes[i].Seq
+		a, err := notify.Decode(&changes[i])
+		if err != nil {
+			return "", err
+		}
+		if a.Inhibited {
+			continue
+		}
+		fmt.Fprintf(&b, "\n%s  %s, %s: %s\n", a.Updated.Local().Format(time.TimeOnly), strings.ToUpper(string(a.State)), a.Severity, a.Title)
+		paragraph(&b, a.Summary)
+		if a.State == notify.Firing {
+			for _, t := range a.Templates[:min(len(a.Templates), 1)] {
+				paragraph(&b, "They say: "+t.Text)
+			}
+			paragraph(&b, "What to do: "+a.Advice)
+		}
+		fmt.Fprintf(&b, "  http://%s/alerts/%s\n\n", address, a.ID)
+	}
+	return b.String(), nil
+}
+
+// paragraph writes words in lines that fit on a terminal.
+func paragraph(b *strings.Builder, text string) {
+	width := 0
+	for _, word := range strings.Fields(text) {
+		switch {
+		case width == 0:
+			b.WriteString("  ")
+		case width+len(word) > 96:
+			b.WriteString("\n  ")
+			width = 0
+		default:
+			b.WriteByte(' ')
+		}
+		b.WriteString(word)
+		width += 1 + len(word)
+	}
+	b.WriteByte('\n')
 }
 
 // querier is what recent needs of a ledger.

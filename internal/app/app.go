@@ -21,6 +21,7 @@ import (
 	"github.com/bouncemeter/bouncemeter/ledger"
 	"github.com/bouncemeter/bouncemeter/ledger/sqlite"
 	"github.com/bouncemeter/bouncemeter/pipeline"
+	"github.com/bouncemeter/bouncemeter/pipeline/detect"
 	"github.com/bouncemeter/bouncemeter/pipeline/window"
 	"github.com/bouncemeter/bouncemeter/sinks/deadletter"
 	"github.com/bouncemeter/bouncemeter/sinks/prometheus"
@@ -50,6 +51,7 @@ type App struct {
 	rules   *ruleset
 	names   names
 	notify  *notifying
+	detect  *detect.Runner
 	daemon  *pipeline.Daemon
 	inputs  []pipeline.Input
 	reloads reloads
@@ -97,6 +99,9 @@ func Open(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	a.cleanup = append(a.cleanup, a.notify.close)
+	if a.detect, err = newDetector(c, detect.Options{Log: a.log}); err != nil {
+		return nil, err
+	}
 	a.openWeb()
 	a.daemon = pipeline.New(a.pipelineOptions())
 	a.reloads.success = time.Now()
@@ -251,7 +256,7 @@ func (a *App) pipelineOptions() pipeline.Options {
 		},
 		SenderDomains: a.names.senderDomains, RecipientDomains: a.names.recipientDomains,
 		Hosts: a.names.hosts, Streams: a.names.streams,
-		MaxSeries: c.Limits.Series, QueueIDs: c.Limits.QueueIDs, QueueLifetime: c.Limits.QueueLifetime,
+		MaxSeries: c.Limits.Series, QueueIDs: c.Limits.QueueIDs, QueueLifetime: c.Limits.QueueLifetime, Lateness: c.Limits.Lateness,
 		CommitTook: a.sink.CommitTook, CommitFailed: a.sink.CommitFailed,
 	}
 	if a.dead != nil {
@@ -265,6 +270,7 @@ func (a *App) pipelineOptions() pipeline.Options {
 func (a *App) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.daemon.Run(ctx, a.inputs) })
+	g.Go(func() error { return a.lead(ctx) })
 	g.Go(func() error { return a.serve(ctx) })
 	g.Go(func() error { return a.web.Run(ctx) })
 	g.Go(func() error { watchdog(ctx, a.log); return nil })

@@ -104,6 +104,7 @@ func (a *App) registry() *prometheus.Registry {
 			return float64(a.reloads.success.Unix())
 		}),
 	)
+	r.MustRegister(detectorMetrics(a.detect.Stats)...)
 	return r
 }
 

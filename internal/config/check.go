@@ -45,6 +45,7 @@ func (l *loader) check(c *Config) {
 		period time.Duration
 	}{
 		{"limits.queue_lifetime", c.Limits.QueueLifetime},
+		{"limits.lateness", c.Limits.Lateness},
 		{"limits.commit_every", c.Limits.CommitEvery},
 	} {
 		if p.period > maxPeriod {

@@ -210,6 +210,9 @@ type Limits struct {
 	// life. Take the MTA's queue lifetime (Postfix maximal_queue_lifetime) and a
 	// day more.
 	QueueLifetime time.Duration `yaml:"queue_lifetime"`
+	// Lateness is how far the records of one log or partition may be out of
+	// order and still be looked at for alerts. Alerts come that much later.
+	Lateness time.Duration `yaml:"lateness"`
 	// CommitEvery is how often counts are made durable. Metrics show committed
 	// counts only.
 	CommitEvery time.Duration `yaml:"commit_every"`
@@ -291,7 +294,7 @@ func Default() Config {
 		Limits: Limits{
 			SenderDomains: 1000, RecipientDomains: 10_000, Hosts: 200, Streams: 200,
 			Series: 100_000, QueueIDs: 2_000_000,
-			QueueLifetime: 6 * 24 * time.Hour, CommitEvery: time.Second,
+			QueueLifetime: 6 * 24 * time.Hour, Lateness: 15 * time.Second, CommitEvery: time.Second,
 		},
 		Privacy:    Privacy{Addresses: "domain"},
 		DeadLetter: DeadLetter{Enabled: true, MaxBytes: 16 << 20},

@@ -86,6 +86,7 @@ limits:
   series: 5
   queue_ids: 6
   queue_lifetime: 7d
+  lateness: 1m
   commit_every: 8s
 privacy: {addresses: hash, key_file: key}
 rules: {files: [r.yaml], providers: [p.yaml]}
@@ -144,7 +145,7 @@ notify:
 		}},
 		Limits: Limits{
 			SenderDomains: 1, RecipientDomains: 2, Hosts: 3, Streams: 4, Series: 5, QueueIDs: 6,
-			QueueLifetime: 7 * 24 * time.Hour, CommitEvery: 8 * time.Second,
+			QueueLifetime: 7 * 24 * time.Hour, Lateness: time.Minute, CommitEvery: 8 * time.Second,
 		},
 		Privacy:    Privacy{Addresses: "hash", KeyFile: "/etc/bm/key"},
 		Rules:      Rules{Files: []string{"/etc/bm/r.yaml"}, Providers: []string{"/etc/bm/p.yaml"}},

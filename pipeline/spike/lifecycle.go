@@ -83,7 +83,9 @@ func (d *Detector) begin(m, since int32, ri uint8, c event.Category, labels map[
 func (d *Detector) tell(m int32, a *alert) {
 	a.Updated = at(m + 1)
 	a.told = a.Excess
-	a.Severity = d.severity(m, a)
+	if s := d.severity(m, a); rank(s) > rank(a.Severity) {
+		a.Severity = s // it does not fall: people remember the worst
+	}
 	d.write(a)
 	d.changes = append(d.changes, Change{Time: int64(m+1) * 60, Alert: a.copy()})
 }

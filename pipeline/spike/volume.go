@@ -16,6 +16,8 @@ const (
 	// it is used: a week and a day.
 	shapedAfter = 8 * 1440
 	hoursOfWeek = 7 * 24
+	// leastSilence is after how many minutes at the earliest a silence is told.
+	leastSilence = 10
 	// flowCold is for how many minutes a flow is only learned.
 	flowCold = 6 * 60
 )
@@ -161,7 +163,7 @@ func (d *Detector) judgeFlow(m, i int32, hour int) {
 		f.v += f.pv
 		f.e += f.pe
 		f.score = [3]float64{}
-	case top > r.h:
+	case top > r.h && (r.Kind != Silence || m-f.last >= leastSilence):
 		d.fireFlow(m, i, mean, phi, top)
 	}
 }
