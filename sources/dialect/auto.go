@@ -69,7 +69,6 @@ var jsonShapes = [...]struct {
 	dialect string
 	members [3]string
 }{
-	{"bouncemeter", [3]string{"v", "category", "outcome"}},
 	{"bouncemeter", [3]string{"v", "kind", "outcome"}},
 	{"kumomta", [3]string{"type", "queue", "response"}},
 	{"kumomta", [3]string{"type", "sender", "recipient"}},

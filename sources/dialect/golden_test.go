@@ -147,5 +147,16 @@ func describe(w *strings.Builder, e *event.Event) {
 	field(r.Stage != 0, "stage=%s", r.Stage)
 	field(r.Origin != 0, "origin=%s", r.Origin)
 	field(r.Text != nil, "text=%q", r.Text)
+	if v := &e.Verdict; e.Classified {
+		field(e.FirstOutcome, "first")
+		field(e.Provider != "", "provider=%s", e.Provider)
+		field(v.Category != 0, "category=%s", v.Category)
+		field(v.Secondary != 0, "secondary=%s", v.Secondary)
+		field(v.Persistence != 0, "%s", v.Persistence)
+		field(v.Confidence != 0, "confidence=%v", v.Confidence)
+		field(v.Rule != "", "rule=%s", v.Rule)
+		field(v.Blocklist != "", "blocklist=%q", v.Blocklist)
+		field(v.Template != 0, "template=%016x", v.Template)
+	}
 	w.WriteByte('\n')
 }
