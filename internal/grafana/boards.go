@@ -70,7 +70,7 @@ func overview() board {
 	l.add(12, 8, linked(table("Reasons in the time shown", "Attempts that failed.", "none", []string{"attempts"},
 		sumBy("category", grown(failures))), "category", "This reason on the page", toReason))
 	l.add(12, 8, chart("Given up, bounced later, complaints", "Messages that expired in the queue, and news that came after a delivery.", "reqps",
-		query{sum(rate(expired)), "given up"}, query{sumBy("outcome", rate(`bouncemeter_notices_total{`+here+`}`)), "{{outcome}}"}))
+		query{sum(rate(expired)) + " or vector(0)", "given up"}, query{sumBy("outcome", rate(`bouncemeter_notices_total{`+here+`}`)), "{{outcome}}"}))
 	return newBoard("overview", "Overview", "What became of outbound mail, and why it failed.", &l)
 }
 
