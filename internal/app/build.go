@@ -13,12 +13,15 @@ import (
 	"github.com/bouncemeter/bouncemeter/sources/kafka"
 	"github.com/bouncemeter/bouncemeter/sources/lmtp"
 	"github.com/bouncemeter/bouncemeter/sources/mailbox"
+	"github.com/bouncemeter/bouncemeter/sources/spool"
 	"github.com/bouncemeter/bouncemeter/sources/tail"
+	"github.com/bouncemeter/bouncemeter/sources/webhook"
 )
 
 // inputs builds the configured sources. A new kind of source is one case here.
 func inputs(c *config.Config, log *slog.Logger) ([]pipeline.Input, error) {
 	var all []pipeline.Input
+	hub := webhook.NewHub(log)
 	for _, s := range c.Sources {
 		location, err := time.LoadLocation(s.Timezone)
 		if err != nil {
@@ -49,12 +52,20 @@ func inputs(c *config.Config, log *slog.Logger) ([]pipeline.Input, error) {
 			var l *lmtp.Source
 			l, err = lmtp.New(lmtp.Config{Listen: s.Listen, Maildir: s.Paths[0], MaxMessageBytes: max(int(s.MaxLineBytes), 1<<20), Log: log})
 			in.Source = lanes[*mailbox.Lane]{l}
+		case "webhook":
+			var w *webhook.Source
+			w, err = webhook.New(webhook.Config{
+				Hub: hub, Listen: s.Listen, Path: s.URLPath, CertFile: s.TLS.CertFile, KeyFile: s.TLS.KeyFile,
+				Verify: s.Scheme(), Secrets: s.Secrets(), User: s.User, URL: s.URL, Topics: s.SNSTopics, MaxAge: s.MaxAge,
+				MaxBody: int(s.MaxBodyBytes), Spool: spool.Config{Dir: c.SpoolOf(&s), MaxBytes: int64(s.SpoolBytes)}, Log: log,
+			})
+			in.Source = lanes[*spool.Lane]{w}
 		case "stdin":
 			var f *tail.Files
 			f, err = tail.OpenFiles([]string{"-"}, tail.FilesOptions{MaxLineBytes: int(s.MaxLineBytes)})
 			in.Source = oneLane{f}
 		default:
-			err = fmt.Errorf("unknown kind %q (have tail, stdin, kafka, maildir, lmtp)", s.Kind)
+			err = fmt.Errorf("unknown kind %q (have tail, stdin, kafka, maildir, lmtp, webhook)", s.Kind)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("source %s: %w", s.Name, err)

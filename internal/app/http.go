@@ -80,6 +80,7 @@ func (a *App) registry() *prometheus.Registry {
 	r.MustRegister(
 		a.sink,
 		notify.Collector{Stats: a.notify.stats},
+		received{a.inputs},
 		sink.LaneCollector{Lanes: a.laneStates, Dimensions: a.dimensions},
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

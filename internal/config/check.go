@@ -36,6 +36,7 @@ const minKey = 16
 // check finds what is wrong with the values themselves.
 func (l *loader) check(c *Config) {
 	l.checkSources(c.Sources)
+	l.checkReceivers(c)
 	l.checkRetention(c.Ledger.Retention)
 	if c.Ledger.SQLite == "" {
 		l.fault("ledger.sqlite", "the ledger has no file", "name one such as "+Default().Ledger.SQLite)
@@ -110,8 +111,8 @@ func (l *loader) checkSources(sources []Source) {
 		if s.Kind != "kafka" && len(s.Brokers)+len(s.Topics)+len(s.Pattern)+len(s.Group) > 0 {
 			l.fault(path+".kind", "brokers, topics, pattern and group are those of a Kafka source", "write kind: kafka, or remove them")
 		}
-		if s.Kind != "lmtp" && s.Listen != "" {
-			l.fault(path+".listen", "only an LMTP source listens", "write kind: lmtp, or remove it")
+		if s.Kind != "lmtp" && s.Kind != "webhook" && s.Listen != "" {
+			l.fault(path+".listen", "a source of this kind does not listen", "write kind: lmtp or webhook, or remove it")
 		}
 		switch s.Kind {
 		case "tail", "maildir":
@@ -232,6 +233,7 @@ func (l *loader) checkHost(c *Config) {
 			l.checkLogs(fmt.Sprintf("sources[%d].paths[%d]", i, j), pattern)
 		}
 	}
+	l.checkReceiverHost(c)
 	l.checkFolder("ledger.sqlite", c.Ledger.SQLite)
 	if c.DeadLetter.Enabled && filepath.Dir(c.DeadLetter.Path) != filepath.Dir(c.Ledger.SQLite) {
 		l.checkFolder("dead_letter.path", c.DeadLetter.Path)

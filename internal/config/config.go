@@ -57,10 +57,12 @@ type Source struct {
 	Name string `yaml:"name"`
 	// Kind of source: tail follows log files through rotation, stdin reads
 	// standard input once, kafka reads topics. maildir reads bounce mails and
-	// abuse reports from Maildirs, lmtp takes them from a mail server.
-	Kind string `yaml:"kind" enum:"tail,stdin,kafka,maildir,lmtp"`
+	// abuse reports from Maildirs, lmtp takes them from a mail server. webhook
+	// receives the events of mail providers by HTTP.
+	Kind string `yaml:"kind" enum:"tail,stdin,kafka,maildir,lmtp,webhook"`
 	// Listen is where kind lmtp listens: an address such as 127.0.0.1:2424, or
 	// unix:/path/of/a/socket. It should be one that only the mail server reaches.
+	// For kind webhook it is an address with a port, which several may share.
 	Listen string `yaml:"listen"`
 	// Paths of the log files to follow, for kind tail, or of the Maildirs; for
 	// kind lmtp the Maildir in which messages wait until they are counted. Of
@@ -120,10 +122,46 @@ type Source struct {
 	// read: at the earliest or the latest there is, both counted as lost; or
 	// fail, which stops the source.
 	OutOfRange string `yaml:"out_of_range" enum:"earliest,latest,fail"`
-	// TLS encrypts the connections to the brokers.
+	// TLS encrypts the connections to the brokers. For kind webhook it is the
+	// certificate and key of the receiver; without it something in front has to
+	// speak HTTPS.
 	TLS TLS `yaml:"tls"`
 	// SASL logs in to the brokers.
 	SASL SASL `yaml:"sasl"`
+
+	// URLPath is the path of the URL at which kind webhook receives, such as
+	// /sendgrid. Each source has its own.
+	URLPath string `yaml:"url_path"`
+	// Verify is how requests prove where they are from. Left out, it follows from
+	// the dialect: sns for ses; sendgrid, mailgun, mandrill and postal for
+	// theirs; basic for sparkpost and postmark; token for all others.
+	Verify string `yaml:"verify" enum:"sns,sendgrid,mailgun,mandrill,postal,basic,token,none"`
+	// SecretFile holds what verify needs: the provider's public or signing key,
+	// or the password or token that it sends. Several lines are several secrets,
+	// each of which fits, so that they can be changed without a gap.
+	SecretFile string `yaml:"secret_file" format:"path"`
+	// User is the name for basic.
+	User string `yaml:"user"`
+	// URL is the address that Mandrill was told, letter for letter: it signs it.
+	URL string `yaml:"url"`
+	// SNSTopics are the names (ARNs) of the topics that are believed, whose
+	// subscriptions are confirmed as they begin.
+	SNSTopics []string `yaml:"sns_topics"`
+	// MaxAge is how old a signature may be. Left out, it is 26h, since providers
+	// send for a day what was not taken.
+	MaxAge time.Duration `yaml:"max_age"`
+	// MaxBodyBytes is how large a request may be, unpacked, 1KiB to 16MiB. Left
+	// out, it is 8MiB.
+	MaxBodyBytes Size `yaml:"max_body_bytes"`
+	// Spool is the folder in which what was received waits until it is counted.
+	// Left out, it is spool/NAME beside the ledger.
+	Spool string `yaml:"spool" format:"path"`
+	// SpoolBytes is how much may wait; what comes then is refused, to be sent
+	// again later. Left out, it is 1GiB.
+	SpoolBytes Size `yaml:"spool_bytes"`
+
+	// Secret is what SecretFile holds.
+	Secret Secret `yaml:"-"`
 }
 
 // TLS says how connections are encrypted: version 1.2 or later. What is said of

@@ -133,7 +133,7 @@ func New(c Config) (*Source, error) {
 		c.Hub = NewHub(c.Log)
 	}
 	if !strings.HasPrefix(c.Path, "/") || strings.ContainsAny(c.Path, "?#{} ") {
-		return nil, fmt.Errorf("path: %q is not the path of a URL; write it like /events", c.Path)
+		return nil, fmt.Errorf("url_path: %q is not the path of a URL; write it like /events", c.Path)
 	}
 	if c.MaxBody > inFlight/2 {
 		return nil, fmt.Errorf("max_body: %d bytes are too many; write at most %d", c.MaxBody, inFlight/2)
