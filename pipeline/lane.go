@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/bouncemeter/bouncemeter/event"
@@ -112,7 +113,7 @@ func (r *runner) open(ctx context.Context) error {
 	}
 	session := o.NewClassifier()
 	table := correlate.New(correlate.Config{
-		Limit: o.QueueIDs, Lifetime: o.QueueLifetime, Track: true, Classify: session.Classify, Details: len(o.RecordSinks) > 0,
+		Limit: o.QueueIDs, Lifetime: o.QueueLifetime, Track: true, Classify: session.Classify, Details: len(o.RecordSinks) > 0, EventIDs: r.input.EventIDs,
 	})
 	if err := o.Ledger.Entries(ctx, r.state.ID, func(e ledger.Entry) error { return table.Restore(e.Key, e.Value) }); err != nil {
 		return err
@@ -143,7 +144,8 @@ func (r *runner) open(ctx context.Context) error {
 const commitRows = 20_000
 
 func (r *runner) due() bool {
-	return time.Since(r.committed) >= r.daemon.o.CommitEvery || r.counter.Size()+r.table.Pending() >= commitRows
+	return time.Since(r.committed) >= r.daemon.o.CommitEvery || r.counter.Size()+r.table.Pending() >= commitRows ||
+		slices.ContainsFunc(r.records, RecordWriter.Full)
 }
 
 // commit makes the records durable that were handed on since the last commit,

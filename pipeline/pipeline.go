@@ -117,10 +117,14 @@ type RecordSink interface {
 
 // RecordWriter takes the records of one lane.
 type RecordWriter interface {
-	// Add takes one record, which is valid during the call only. It may block
-	// while the receiver is slow, which slows the lane. It does not fail: what
-	// could not be handed over is kept and told by Flush.
+	// Add takes one record, which is valid during the call only. It neither waits
+	// for the receiver nor fails: what could not be handed over is kept, and told
+	// by Full and Flush.
 	Add(r *Record)
+	// Full reports whether the writer holds as much as it should. The lane then
+	// commits, and so waits for Flush, before it reads on: a slow receiver slows
+	// the lane, and memory stays bounded.
+	Full() bool
 	// Flush returns nil once everything added is durable at the receiver. After
 	// an error the caller calls it again: nothing was dropped.
 	Flush(ctx context.Context) error

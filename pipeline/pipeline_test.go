@@ -254,6 +254,8 @@ type memoryRecords struct {
 	mu      sync.Mutex
 	fail    func() bool
 	durable map[string]int // times received, by what identifies a record
+	limit   int            // how many a writer should hold; 0: any number
+	most    int            // how many one has held
 }
 
 func (m *memoryRecords) Writer(string, string) RecordWriter { return &memoryWriter{m: m} }
@@ -266,7 +268,10 @@ type memoryWriter struct {
 func (w *memoryWriter) Add(r *Record) {
 	w.pending = append(w.pending, fmt.Sprintf("%s/%s/%s/%d/%d %s %s %s", r.Source, r.Lane, r.Segment, r.Offset, r.Index,
 		r.Event.Outcome, r.Event.SenderDomain, r.Event.Verdict.Category))
+	w.m.most = max(w.m.most, len(w.pending))
 }
+
+func (w *memoryWriter) Full() bool { return w.m.limit > 0 && len(w.pending) >= w.m.limit }
 
 func (w *memoryWriter) Flush(context.Context) error {
 	w.m.mu.Lock()
@@ -336,6 +341,22 @@ func TestRecordsAreDurableBeforeTheLedgerMoves(t *testing.T) {
 			t.Fatalf("%d records, want %d", len(m.durable), len(once.durable))
 		}
 	})
+}
+
+// A lane commits when a writer is full, long before it is time, and so waits for
+// a slow receiver with bounded memory.
+func TestFullWriterMakesTheLaneCommit(t *testing.T) {
+	var lines []string
+	for range 1000 {
+		lines = append(lines, "1768190467 4F2A deferred x.example")
+	}
+	m := &memoryRecords{durable: map[string]int{}, limit: 10}
+	d := daemon(newMemoryLedger())
+	d.o.CommitEvery, d.o.RecordSinks = time.Hour, []RecordSink{m}
+	run(t, d, &memoryLane{lines: lines, batch: 3, idle: true}, time.Minute)
+	if m.most >= m.limit+3 || len(m.durable) != len(lines) {
+		t.Errorf("held up to %d, limit %d; %d of %d arrived", m.most, m.limit, len(m.durable), len(lines))
+	}
 }
 
 // Any number of workers and any size of batches gives the same counts.
