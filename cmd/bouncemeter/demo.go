@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -159,6 +157,7 @@ func (d demoCommand) watch(ctx context.Context, a *app.App, w io.Writer) error {
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	v := view{span: 3 * time.Minute, rows: 8, color: useColor(w)}
 	lines := 0
 	var seen int64
 	for {
@@ -166,7 +165,7 @@ func (d demoCommand) watch(ctx context.Context, a *app.App, w io.Writer) error {
 		case <-ctx.Done():
 			return nil
 		case now := <-tick.C:
-			text, err := recent(ctx, a.Ledger(), now, useColor(w))
+			text, err := v.text(ctx, a.Ledger(), now)
 			if err != nil {
 				return err
 			}
@@ -229,105 +228,4 @@ func paragraph(b *strings.Builder, text string) {
 		width += 1 + len(word)
 	}
 	b.WriteByte('\n')
-}
-
-// querier is what recent needs of a ledger.
-type querier interface {
-	Query(ctx context.Context, q ledger.Query) ([]ledger.Row, error)
-}
-
-// recentSpan is what "now" means to recent.
-const recentSpan = 3 * time.Minute
-
-// recent compares the failures of the latest minutes with those before.
-func recent(ctx context.Context, l querier, now time.Time, color bool) (string, error) {
-	since := now.Add(-recentSpan).Truncate(time.Minute).Unix()
-	by := []ledger.Dimension{ledger.ByOutcome, ledger.ByCategory, ledger.BySenderDomain, ledger.ByProvider}
-	latest, err := l.Query(ctx, ledger.Query{Since: since, By: by})
-	if err != nil {
-		return "", err
-	}
-	before, err := l.Query(ctx, ledger.Query{Until: since, By: by[:2]})
-	if err != nil {
-		return "", err
-	}
-	type reason struct {
-		name          string
-		now, usual    int64
-		share, normal float64
-		jumped        bool
-		worst         string // sender domain at provider
-		worstN        int64
-	}
-	var attempts, usualAttempts int64
-	reasons := map[string]*reason{}
-	get := func(name string) *reason {
-		if reasons[name] == nil {
-			reasons[name] = &reason{name: name}
-		}
-		return reasons[name]
-	}
-	failed := func(r ledger.Row) bool {
-		return r.Keys[0] == event.Deferred.String() || r.Keys[0] == event.Bounced.String()
-	}
-	tried := map[string]int64{} // by place
-	places := map[string]map[string]int64{}
-	for _, r := range latest {
-		place := r.Keys[2] + " at " + r.Keys[3]
-		tried[place] += r.Attempts
-		if r.Keys[0] != event.Expired.String() {
-			attempts += r.Attempts
-		}
-		if failed(r) {
-			x := get(r.Keys[1])
-			x.now += r.Attempts
-			if places[x.name] == nil {
-				places[x.name] = map[string]int64{}
-			}
-			places[x.name][place] += r.Attempts
-			if n := places[x.name][place]; n > x.worstN {
-				x.worst, x.worstN = place, n
-			}
-		}
-	}
-	for _, r := range before {
-		if r.Keys[0] != event.Expired.String() {
-			usualAttempts += r.Attempts
-		}
-		if failed(r) {
-			get(r.Keys[1]).usual += r.Attempts
-		}
-	}
-	var all []*reason
-	for _, x := range reasons {
-		if x.now > 0 {
-			x.share = float64(x.now) / float64(max(attempts, 1))
-			x.normal = float64(x.usual) / float64(max(usualAttempts, 1))
-			x.jumped = x.now >= 5 && x.share > 3*x.normal
-			all = append(all, x)
-		}
-	}
-	slices.SortFunc(all, func(a, b *reason) int {
-		if a.jumped != b.jumped {
-			if a.jumped {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Or(cmp.Compare(b.share-b.normal, a.share-a.normal), cmp.Compare(a.name, b.name))
-	})
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s  %d attempts in the last %d minutes (%d before)\n", now.Format(time.TimeOnly), attempts, int(recentSpan.Minutes()), usualAttempts)
-	fmt.Fprintf(&b, "  %-22s %8s %8s  %s\n", "reason", "now", "usual", "most of it")
-	for _, x := range all[:min(len(all), 8)] {
-		line := fmt.Sprintf("  %-22s %7.2f%% %7.2f%%  %s: %d of %d attempts", x.name, 100*x.share, 100*x.normal, x.worst, x.worstN, tried[x.worst])
-		if x.jumped {
-			line += fmt.Sprintf("  ▲ %.0f×", x.share/max(x.normal, 0.0001))
-			if color {
-				line = "\x1b[1;31m" + line + "\x1b[0m"
-			}
-		}
-		b.WriteString(line + "\n")
-	}
-	return b.String(), nil
 }
