@@ -23,6 +23,10 @@ type Input struct {
 	Name      string
 	Source    Source
 	NewParser func() dialect.Parser
+	// EventIDs is how many ids of events are remembered, per lane, to know those
+	// that are told again: for sources whose senders repeat what was not
+	// acknowledged. Zero counts every event.
+	EventIDs int
 }
 
 // Options is what a Daemon works with. All fields but the sinks,

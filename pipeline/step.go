@@ -131,6 +131,11 @@ func (j *joiner) events(b *event.Batch, events []event.Event) {
 	lines, latest := j.counter.Lines(), b.Reference.UnixMicro()+future
 	for i := range events {
 		e := &events[i]
+		if len(e.ID) > 0 && j.table.Repeated(e, b.Reference.Unix()) {
+			lines.Repeated++
+			e.Kind = 0 // nor is its record handed on
+			continue
+		}
 		switch e.Kind {
 		case event.Arrival, event.Removal:
 			j.table.Apply(e)

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -18,6 +19,9 @@ import (
 	"github.com/bouncemeter/bouncemeter/sources/webhook"
 )
 
+// defaultEventIDs is how many ids of events a webhook source remembers.
+const defaultEventIDs = 1_000_000
+
 // inputs builds the configured sources. A new kind of source is one case here.
 func inputs(c *config.Config, log *slog.Logger) ([]pipeline.Input, error) {
 	var all []pipeline.Input
@@ -27,7 +31,7 @@ func inputs(c *config.Config, log *slog.Logger) ([]pipeline.Input, error) {
 		if err != nil {
 			return nil, fmt.Errorf("source %s: timezone: %w", s.Name, err)
 		}
-		in := pipeline.Input{Name: s.Name}
+		in := pipeline.Input{Name: s.Name, EventIDs: s.EventIDs}
 		if in.NewParser, err = parsers(&s, location); err != nil {
 			return nil, fmt.Errorf("source %s: %w", s.Name, err)
 		}
@@ -60,6 +64,7 @@ func inputs(c *config.Config, log *slog.Logger) ([]pipeline.Input, error) {
 				MaxBody: int(s.MaxBodyBytes), Spool: spool.Config{Dir: c.SpoolOf(&s), MaxBytes: int64(s.SpoolBytes)}, Log: log,
 			})
 			in.Source = lanes[*spool.Lane]{w}
+			in.EventIDs = cmp.Or(s.EventIDs, defaultEventIDs)
 		case "stdin":
 			var f *tail.Files
 			f, err = tail.OpenFiles([]string{"-"}, tail.FilesOptions{MaxLineBytes: int(s.MaxLineBytes)})

@@ -160,6 +160,13 @@ type Source struct {
 	// again later. Left out, it is 1GiB.
 	SpoolBytes Size `yaml:"spool_bytes"`
 
+	// EventIDs is how many ids of events are remembered, for two days at the
+	// most, so that events that are told again do not count again: for providers,
+	// who repeat what was not acknowledged. Left out, it is 1000000 for kind
+	// webhook, and no event is known to repeat for others. Each takes up to 40
+	// bytes.
+	EventIDs int `yaml:"event_ids"`
+
 	// Secret is what SecretFile holds.
 	Secret Secret `yaml:"-"`
 }

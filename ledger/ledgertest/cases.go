@@ -120,7 +120,7 @@ func testLane(t *testing.T, open Open) {
 		t.Errorf("the same name in two sources has one id %d", a.ID)
 	}
 	c := step(a, &window.Delta{
-		Lines: window.Lines{Read: 10, Malformed: 1, Truncated: 2, Probes: 3, Rejected: 4, Lost: 5, Unmatched: 6, Evicted: 7, Folded: 8, Future: 9},
+		Lines: window.Lines{Read: 10, Malformed: 1, Truncated: 2, Probes: 3, Rejected: 4, Lost: 5, Unmatched: 6, Evicted: 7, Folded: 8, Future: 9, Repeated: 10},
 		First: noon, Last: noon + 7,
 	})
 	// The position is the source's: any bytes.

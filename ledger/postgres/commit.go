@@ -57,11 +57,11 @@ func (l *Ledger) moveLane(ctx context.Context, tx pgx.Tx, c *ledger.Commit, d *w
 	b := &pgx.Batch{}
 	b.Queue(`UPDATE lanes SET segment = $1, position = $2,
 		read = read + $3, malformed = malformed + $4, truncated = truncated + $5, probes = probes + $6, rejected = rejected + $7,
-		lost = lost + $8, unmatched = unmatched + $9, evicted = evicted + $10, folded = folded + $11, future = future + $12,
-		first = CASE WHEN $13 = 0 OR first != 0 AND first <= $13 THEN first ELSE $13 END, last = greatest(last, $14), updated = $15
-		WHERE id = $16 AND segment = $17 AND position = $18`,
+		lost = lost + $8, unmatched = unmatched + $9, evicted = evicted + $10, folded = folded + $11, future = future + $12, repeated = repeated + $13,
+		first = CASE WHEN $14 = 0 OR first != 0 AND first <= $14 THEN first ELSE $14 END, last = greatest(last, $15), updated = $16
+		WHERE id = $17 AND segment = $18 AND position = $19`,
 		segment(c.Position), c.Position.Offset,
-		n.Read, n.Malformed, n.Truncated, n.Probes, n.Rejected, n.Lost, n.Unmatched, n.Evicted, n.Folded, n.Future,
+		n.Read, n.Malformed, n.Truncated, n.Probes, n.Rejected, n.Lost, n.Unmatched, n.Evicted, n.Folded, n.Future, n.Repeated,
 		d.First, d.Last, c.Now.Unix(), int64(c.Lane), segment(c.Expected), c.Expected.Offset)
 	// A statement of its own, so that what comes after it sees what roll-up did.
 	b.Queue("SELECT pg_advisory_xact_lock_shared($1)", l.locks.marks)

@@ -203,7 +203,7 @@ func (l *Ledger) Lanes(ctx context.Context) ([]ledger.Lane, error) {
 }
 
 const laneColumns = `SELECT id, source, name, segment, position,
-	read, malformed, truncated, probes, rejected, lost, unmatched, evicted, folded, future,
+	read, malformed, truncated, probes, rejected, lost, unmatched, evicted, folded, future, repeated,
 	first, last, updated FROM lanes `
 
 func scanLane(row pgx.Row) (ledger.Lane, error) {
@@ -212,7 +212,7 @@ func scanLane(row pgx.Row) (ledger.Lane, error) {
 	var updated int64
 	n := &l.Lines
 	err := row.Scan(&l.ID, &l.Source, &l.Name, &segment, &l.Position.Offset,
-		&n.Read, &n.Malformed, &n.Truncated, &n.Probes, &n.Rejected, &n.Lost, &n.Unmatched, &n.Evicted, &n.Folded, &n.Future,
+		&n.Read, &n.Malformed, &n.Truncated, &n.Probes, &n.Rejected, &n.Lost, &n.Unmatched, &n.Evicted, &n.Folded, &n.Future, &n.Repeated,
 		&l.First, &l.Last, &updated)
 	l.Position.Segment = string(segment)
 	if updated != 0 {

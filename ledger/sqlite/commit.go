@@ -55,11 +55,11 @@ func moveLane(w *conn, c *ledger.Commit, d *window.Delta) (applied bool, err err
 	n := &d.Lines
 	changed, err := w.exec(`UPDATE lanes SET segment = ?, position = ?,
 		read = read + ?, malformed = malformed + ?, truncated = truncated + ?, probes = probes + ?, rejected = rejected + ?,
-		lost = lost + ?, unmatched = unmatched + ?, evicted = evicted + ?, folded = folded + ?, future = future + ?,
-		first = iif(?13 = 0 OR first != 0 AND first <= ?13, first, ?13), last = max(last, ?14), updated = ?
+		lost = lost + ?, unmatched = unmatched + ?, evicted = evicted + ?, folded = folded + ?, future = future + ?, repeated = repeated + ?,
+		first = iif(?14 = 0 OR first != 0 AND first <= ?14, first, ?14), last = max(last, ?15), updated = ?
 		WHERE id = ? AND segment = ? AND position = ?`,
 		c.Position.Segment, c.Position.Offset,
-		n.Read, n.Malformed, n.Truncated, n.Probes, n.Rejected, n.Lost, n.Unmatched, n.Evicted, n.Folded, n.Future,
+		n.Read, n.Malformed, n.Truncated, n.Probes, n.Rejected, n.Lost, n.Unmatched, n.Evicted, n.Folded, n.Future, n.Repeated,
 		d.First, d.Last, c.Now.Unix(), int64(c.Lane), c.Expected.Segment, c.Expected.Offset)
 	if err != nil || changed == 1 {
 		return false, err

@@ -355,7 +355,7 @@ func (l *Ledger) Lanes(ctx context.Context) ([]ledger.Lane, error) {
 }
 
 const laneColumns = `SELECT id, source, name, segment, position,
-	read, malformed, truncated, probes, rejected, lost, unmatched, evicted, folded, future,
+	read, malformed, truncated, probes, rejected, lost, unmatched, evicted, folded, future, repeated,
 	first, last, updated FROM lanes `
 
 func scanLane(row []value) ledger.Lane {
@@ -365,12 +365,12 @@ func scanLane(row []value) ledger.Lane {
 		ID: ledger.LaneID(n(0)), Source: s(1), Name: s(2),
 		Lines: window.Lines{
 			Read: n(5), Malformed: n(6), Truncated: n(7), Probes: n(8), Rejected: n(9),
-			Lost: n(10), Unmatched: n(11), Evicted: n(12), Folded: n(13), Future: n(14),
+			Lost: n(10), Unmatched: n(11), Evicted: n(12), Folded: n(13), Future: n(14), Repeated: n(15),
 		},
-		First: n(15), Last: n(16),
+		First: n(16), Last: n(17),
 	}
 	lane.Position.Segment, lane.Position.Offset = s(3), n(4)
-	if u := n(17); u != 0 {
+	if u := n(18); u != 0 {
 		lane.Updated = time.Unix(u, 0)
 	}
 	return lane

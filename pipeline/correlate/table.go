@@ -3,10 +3,11 @@
 // recipient, told later by its queue id. It is pure: no clock, no I/O; all
 // ages are in event time.
 //
-// Two kinds of state are kept, both bounded and both spilled to the ledger:
+// Three kinds of state are kept, all bounded and all spilled to the ledger:
 // messages that are in the queue (their sender's domain, and the last cause of
-// a deferral), and recipients whose last outcome was a deferral (so that a
-// retry is told from a first outcome).
+// a deferral), recipients whose last outcome was a deferral (so that a retry is
+// told from a first outcome), and, where senders repeat themselves, the ids of
+// events.
 package correlate
 
 import (
@@ -39,6 +40,9 @@ type Config struct {
 	// Details also keeps the full sender, the client and the message id, for
 	// those who store records. It costs about 200 bytes a message.
 	Details bool
+	// EventIDs is how many ids of events are remembered at the most, for
+	// Repeated; zero remembers none. Each takes up to 40 bytes.
+	EventIDs int
 }
 
 // Defaults of Config.
@@ -54,6 +58,7 @@ type Table struct {
 
 	messages entries
 	deferred entries
+	events   entries // see repeats.go
 	senders  senders
 	details  map[uint64]*details
 
@@ -62,8 +67,10 @@ type Table struct {
 	changed []uint64 // keys put since the last Changes, some gone again
 	deleted []uint64 // stored keys that are gone
 
-	swept   uint32 // event time of the last sweep, seconds
-	evicted int64
+	swept uint32 // event time of the last sweep, seconds
+	// eventsSwept is when events were last swept, in the time of receipt.
+	eventsSwept uint32
+	evicted     int64
 
 	origins [8]origin // lately used, by a cheap hash
 }
@@ -98,6 +105,7 @@ func New(c Config) *Table {
 		lifetime: uint32(c.Lifetime / time.Second),
 		messages: newEntries(),
 		deferred: newEntries(),
+		events:   newEntries(),
 		senders:  newSenders(),
 	}
 	if c.Details {
@@ -401,14 +409,14 @@ func (t *Table) sweep(now uint32) {
 	if now > t.lifetime {
 		horizon = now - t.lifetime
 	}
-	t.sweepEntries(&t.messages, horizon, t.removeAt)
-	t.sweepEntries(&t.deferred, horizon, t.forgetRecipientAt)
+	t.sweepEntries(&t.messages, t.config.Limit, horizon, t.removeAt)
+	t.sweepEntries(&t.deferred, t.config.Limit, horizon, t.forgetRecipientAt)
 	t.sweepDeliveries(horizon)
 }
 
-func (t *Table) sweepEntries(all *entries, horizon uint32, remove func(i int)) {
+func (t *Table) sweepEntries(all *entries, most int, horizon uint32, remove func(i int)) {
 	limit := horizon
-	if all.n > t.config.Limit {
+	if all.n > most {
 		limit = max(horizon, all.oldest()+1)
 	}
 	for i := 0; i < len(all.slots); {
@@ -460,6 +468,11 @@ func (t *Table) Changes(put func(key uint64, value []byte), gone func(key uint64
 			value = binary.BigEndian.AppendUint32(append(value[:0], entryRecipient), d.seen)
 			put(key, value)
 			d.setState(stored)
+		} else if i := t.events.find(key); i >= 0 && t.events.slots[i].state()&dirty != 0 {
+			e := &t.events.slots[i]
+			value = encodeEvent(value[:0], e)
+			put(key, value)
+			e.setState(stored)
 		} else if d := t.deliveries.all[key]; d != nil && d.state&dirty != 0 {
 			value = d.encode(value[:0])
 			put(key, value)
@@ -468,7 +481,7 @@ func (t *Table) Changes(put func(key uint64, value []byte), gone func(key uint64
 	}
 	for _, key := range t.deleted {
 		// A queue id may be in use again, and then it was put.
-		if t.messages.find(key) < 0 && t.deferred.find(key) < 0 && t.deliveries.all[key] == nil {
+		if t.messages.find(key) < 0 && t.deferred.find(key) < 0 && t.events.find(key) < 0 && t.deliveries.all[key] == nil {
 			gone(key)
 		}
 	}
@@ -514,15 +527,19 @@ func (t *Table) Restore(key uint64, value []byte) error {
 	if kind == entryDelivery {
 		return t.restoreDelivery(key, &d)
 	}
-	if kind != entryRecipient && kind != entryMessage {
+	if kind != entryRecipient && kind != entryMessage && kind != entryEvent {
 		return fmt.Errorf("correlation entry %x: unknown kind %q; it was written by a newer version", key, kind)
 	}
 	e.seen = d.uint32()
-	if kind == entryRecipient {
+	if kind == entryRecipient || kind == entryEvent {
 		if d.bad {
 			return tooShort(key)
 		}
-		t.deferred.restore(e)
+		if kind == entryEvent {
+			t.events.restore(e)
+		} else {
+			t.deferred.restore(e)
+		}
 		return nil
 	}
 	cause, _ := event.CategoryByID(string(d.string()))

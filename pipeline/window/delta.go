@@ -83,6 +83,7 @@ type Lines struct {
 	Evicted   int64 // queue ids forgotten because the limit was reached
 	Folded    int64 // attempts whose domain was folded into Other
 	Future    int64 // events dated ahead of the clock
+	Repeated  int64 // events that were told again and not counted again
 }
 
 // Add adds o to l.
@@ -97,6 +98,7 @@ func (l *Lines) Add(o Lines) {
 	l.Evicted += o.Evicted
 	l.Folded += o.Folded
 	l.Future += o.Future
+	l.Repeated += o.Repeated
 }
 
 // Delta is what a lane has counted since its last commit: additions, never
