@@ -1,0 +1,2 @@
+-- Events that were told again, known by their ids, and not counted again.
+ALTER TABLE lanes ADD COLUMN repeated INTEGER NOT NULL DEFAULT 0;
