@@ -2,6 +2,7 @@ package dialect
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/bouncemeter/bouncemeter/event"
 )
@@ -224,6 +225,9 @@ func (p *kumomta) events(dst []event.Event) ([]event.Event, error) {
 			return dst, errNoRecipient
 		}
 		p.recipients = append(p.recipients, nil)
+	}
+	if kind != event.Rejection && slices.ContainsFunc(p.recipients, func(r []byte) bool { return len(r) == 0 }) {
+		return dst, errNoRecipient
 	}
 	first := len(dst)
 	dst, e := grow(dst)
