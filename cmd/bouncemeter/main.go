@@ -20,6 +20,7 @@ import (
 
 // commands is the command line; scripts depend on its names.
 type commands struct {
+	Init       initCommand       `cmd:"" help:"Find the mail server's log and write a configuration that reads it."`
 	Run        runCommand        `cmd:"" help:"Run the daemon: read the sources, count, serve metrics and the page."`
 	Demo       demoCommand       `cmd:"" help:"Show it all at work on a simulated mail server. Needs nothing, leaves nothing."`
 	Top        topCommand        `cmd:"" help:"Follow logs and show why mail fails now, by provider, against the usual."`
