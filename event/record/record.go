@@ -50,6 +50,12 @@ func (p *Place) AppendID(dst []byte) []byte {
 	return hex.AppendEncode(dst, sum[:IDLength/2])
 }
 
+// ID returns the id of a record that Append has made: a part of it.
+func ID(record []byte) []byte {
+	const start = len(`{"id":"`)
+	return record[start : start+IDLength : start+IDLength]
+}
+
 // Extra is what a record tells beyond its event. Absent fields are zero.
 type Extra struct {
 	MTA string // the dialect that the event was read with

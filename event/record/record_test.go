@@ -158,6 +158,9 @@ type tester interface {
 
 func checkRecord(t tester, schema *schema, e *event.Event) {
 	b := (&Encoder{Privacy: event.Privacy{Addresses: event.KeepAddresses}}).Append(nil, place(), e)
+	if id := place().AppendID(nil); !bytes.Equal(ID(b), id) {
+		t.Errorf("id %q, want %q", ID(b), id)
+	}
 	if !utf8.Valid(b) {
 		t.Errorf("no UTF-8: %q", b)
 	}
