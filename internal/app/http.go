@@ -106,6 +106,9 @@ func (a *App) registry() *prometheus.Registry {
 		}),
 	)
 	r.MustRegister(detectorMetrics(a.detect.Stats)...)
+	if a.o.Config.HTTP.PostfixNames {
+		r.MustRegister(sink.PostfixCollector{Sink: a.sink, Lanes: a.laneStates})
+	}
 	return r
 }
 

@@ -2,6 +2,8 @@ package app
 
 import (
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -96,6 +98,18 @@ func TestDashboardsAndRulesNameMetricsThatExist(t *testing.T) {
 		}
 		if len(found) == 0 {
 			t.Errorf("%s names no metric", file)
+		}
+	}
+}
+
+func TestPostfixNamesAreAsked(t *testing.T) {
+	a := openApp(t)
+	for _, on := range []bool{false, true} {
+		a.o.Config.HTTP.PostfixNames = on
+		w := httptest.NewRecorder()
+		a.handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://127.0.0.1:9725/metrics", nil))
+		if got := strings.Contains(w.Body.String(), "\npostfix_smtp_deferred_messages_total 0\n"); got != on {
+			t.Errorf("with postfix_names: %v the name is there: %v", on, got)
 		}
 	}
 }

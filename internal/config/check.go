@@ -68,6 +68,7 @@ func (l *loader) check(c *Config) {
 	}
 	l.checkAlerts(c.Alerts)
 	l.checkNotify(c.Notify)
+	l.checkSinks(c)
 }
 
 func (l *loader) checkSources(sources []Source) {
@@ -248,6 +249,7 @@ func (l *loader) checkHost(c *Config) {
 		l.checkReadable("http.web_config_file", c.HTTP.WebConfigFile)
 	}
 	l.checkNotifyHost(c)
+	l.checkSinksHost(c)
 	if c.Privacy.KeyFile != "" {
 		c.Privacy.Key = l.readSecret("privacy.key_file", c.Privacy.KeyFile)
 		if n := len(c.Privacy.Key); n < minKey && !l.failed("privacy.key_file") {

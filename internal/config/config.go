@@ -37,6 +37,9 @@ type Config struct {
 	// are not told; docs/alerts.md describes it. It is read again when it
 	// changes, and may come later.
 	Silences string `yaml:"silences" format:"path"`
+	// Where classified records go, beside being counted; docs/sinks.md describes
+	// it.
+	Sinks []Sink `yaml:"sinks"`
 	// Lines that should have been records but could not be read are kept here,
 	// with where they were found.
 	DeadLetter DeadLetter `yaml:"dead_letter"`
@@ -147,8 +150,8 @@ type Source struct {
 	// SNSTopics are the names (ARNs) of the topics that are believed, whose
 	// subscriptions are confirmed as they begin.
 	SNSTopics []string `yaml:"sns_topics"`
-	// MaxAge is how old a signature may be. Left out, it is 26h, since providers
-	// send for a day what was not taken.
+	// MaxAge is how old a signature may be, at most 2d. Left out, it is 26h, since
+	// providers send for a day what was not taken.
 	MaxAge time.Duration `yaml:"max_age"`
 	// MaxBodyBytes is how large a request may be, unpacked, 1KiB to 16MiB. Left
 	// out, it is 8MiB.
@@ -312,6 +315,10 @@ type HTTP struct {
 	WebConfigFile string `yaml:"web_config_file" format:"path"`
 	// Reload allows POST /-/reload, which does what SIGHUP does.
 	Reload bool `yaml:"reload"`
+	// PostfixNames shows some counts also by the names of
+	// prometheus-postfix-exporter, for dashboards made for it; docs/metrics.md
+	// lists them.
+	PostfixNames bool `yaml:"postfix_names"`
 }
 
 // Log is about the daemon's own messages.

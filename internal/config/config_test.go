@@ -121,6 +121,9 @@ notify:
   - {name: hook, kind: webhook, url_file: url, secret_file: secret, bearer_file: /bearer, title: T, text: X}
   - {name: file, kind: file, path: alerts.jsonl}
   - {name: bus, kind: kafka, brokers: ["k.example:9092"], topic: alerts}
+sinks:
+  - {kind: file, path: records.jsonl, max_bytes: 1MiB, keep: 2, sync: false}
+  - {name: out, kind: kafka, brokers: ["k.example:9092"], topic: classified, compression: zstd, max_batch_bytes: 512KiB, max_held_bytes: 1MiB, tls: {enabled: true, server_name: k}}
 `
 	got, err := Parse("/etc/bm/c.yaml", []byte(file), nil, nil)
 	if err != nil {
@@ -262,7 +265,7 @@ func TestEnvironmentFaults(t *testing.T) {
 		{[]string{"BOUNCEMETER_LIMITS__SERIES=x"}, `BOUNCEMETER_LIMITS__SERIES: limits.series: "x" is not a whole number; write a number such as 1000`},
 		{[]string{"BOUNCEMETER_SOURCES__2__NAME=x"}, `BOUNCEMETER_SOURCES__2__NAME: sources[2].name: there are only 1 items before it; set either the whole or its parts, and the items of a list in order from 0`},
 		{[]string{"BOUNCEMETER_HTTP=x", "BOUNCEMETER_HTTP__LISTEN=:1"}, `BOUNCEMETER_HTTP__LISTEN: http.listen: is part of what has a value of its own; set either the whole or its parts, and the items of a list in order from 0`},
-		{[]string{"BOUNCEMETER_HTTP__0=x"}, `BOUNCEMETER_HTTP__0: http: a list is not a group of settings; write the keys below it, indented: listen, external_url, web_config_file, reload`},
+		{[]string{"BOUNCEMETER_HTTP__0=x"}, `BOUNCEMETER_HTTP__0: http: a list is not a group of settings; write the keys below it, indented: listen, external_url, web_config_file, reload, postfix_names`},
 		// Set by Kubernetes for a service named bouncemeter.
 		{[]string{"BOUNCEMETER_SERVICE_HOST=192.0.2.1", "BOUNCEMETER_PORT=tcp://192.0.2.1:9725", "BOUNCEMETER_PORT_9725_TCP_ADDR=192.0.2.1"}, ""},
 	} {

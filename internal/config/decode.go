@@ -204,6 +204,8 @@ func (l *loader) decodeList(path string, v reflect.Value, in any, tag reflect.St
 			*item = DefaultAlert()
 		case *Notifier:
 			*item = DefaultNotifier()
+		case *Sink:
+			*item = DefaultSink()
 		}
 		l.decode(p, list.Index(i), item, tag)
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/bouncemeter/bouncemeter/sources/webhook"
 )
@@ -17,6 +18,8 @@ const (
 	minBody  Size = 1 << 10
 	maxBody  Size = 16 << 20
 	minSpool Size = 1 << 20
+	// maxAge is how long the ids of events are remembered (package correlate).
+	maxAge = 48 * time.Hour
 )
 
 // SpoolOf is the folder in which what s receives waits until it is counted.
@@ -115,8 +118,8 @@ func (l *loader) checkWebhook(path string, s *Source, hooks map[string]string) {
 	if n := s.MaxBodyBytes; n != 0 && (n < minBody || n > maxBody) {
 		l.fault(path+".max_body_bytes", fmt.Sprintf("%v is out of bounds", n), fmt.Sprintf("use %v to %v", minBody, maxBody))
 	}
-	if s.MaxAge > maxPeriod {
-		l.fault(path+".max_age", "it is longer than a hundred years", "leave it out to get the default")
+	if s.MaxAge > maxAge {
+		l.fault(path+".max_age", fmt.Sprintf("%s is longer than ids of events are remembered, so replays would count", FormatDuration(s.MaxAge)), "write at most "+FormatDuration(maxAge))
 	}
 	if s.TLS.Enabled != (s.TLS.CertFile != "") || (s.TLS.CertFile != "") != (s.TLS.KeyFile != "") {
 		l.fault(path+".tls", "HTTPS takes a certificate and its key", "write tls: {enabled: true, cert_file: FILE, key_file: FILE}")

@@ -118,6 +118,18 @@ func (s *Sink) delay(k delayKey, buckets [len(window.DelayBounds) + 1]int64, mic
 	d.micros += micros
 }
 
+// metric is the delay as a histogram.
+func (d *delay) metric(desc *prometheus.Desc, labels ...string) prometheus.Metric {
+	buckets := make(map[float64]uint64, len(d.buckets))
+	var n uint64
+	for i, bound := range window.DelayBounds {
+		n += uint64(d.buckets[i])
+		buckets[bound] = n
+	}
+	n += uint64(d.buckets[len(window.DelayBounds)])
+	return prometheus.MustNewConstHistogram(desc, n, float64(d.micros)/1e6, buckets, labels...)
+}
+
 func (s *Sink) addLines(source string, l window.Lines) {
 	have := s.lines[source]
 	if have == nil {
@@ -193,14 +205,7 @@ func (s *Sink) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(firstsDesc, prometheus.CounterValue, float64(c.firsts), k.outcome, k.category, k.provider, sender)
 	}
 	for k, d := range s.delays {
-		buckets := make(map[float64]uint64, len(d.buckets))
-		var n uint64
-		for i, bound := range window.DelayBounds {
-			n += uint64(d.buckets[i])
-			buckets[bound] = n
-		}
-		n += uint64(d.buckets[len(window.DelayBounds)])
-		ch <- prometheus.MustNewConstHistogram(delayDesc, n, float64(d.micros)/1e6, buckets, k.provider, k.outcome)
+		ch <- d.metric(delayDesc, k.provider, k.outcome)
 	}
 	for source, l := range s.lines {
 		for _, m := range lineMetrics {

@@ -80,6 +80,7 @@ var items = map[reflect.Type]struct {
 	reflect.TypeFor[config.Source]():   {reflect.ValueOf(config.DefaultSource()), []string{"name", "kind"}},
 	reflect.TypeFor[config.Alert]():    {reflect.ValueOf(config.DefaultAlert()), []string{"name"}},
 	reflect.TypeFor[config.Notifier](): {reflect.ValueOf(config.DefaultNotifier()), []string{"kind"}},
+	reflect.TypeFor[config.Sink]():     {reflect.ValueOf(config.DefaultSink()), []string{"kind"}},
 }
 
 func fields(v reflect.Value, docs map[string]string) ([]setting, error) {
