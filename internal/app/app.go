@@ -51,6 +51,7 @@ type App struct {
 	rules   *ruleset
 	names   names
 	notify  *notifying
+	records *recordSinks
 	detect  *detect.Runner
 	daemon  *pipeline.Daemon
 	inputs  []pipeline.Input
@@ -102,6 +103,10 @@ func Open(ctx context.Context, o Options) (_ *App, err error) {
 	if a.detect, err = newDetector(c, detect.Options{Log: a.log}); err != nil {
 		return nil, err
 	}
+	if a.records, err = newRecordSinks(c, describe(c, a.rules), a.log); err != nil {
+		return nil, err
+	}
+	a.cleanup = append(a.cleanup, a.records.closeAll)
 	a.openWeb()
 	a.daemon = pipeline.New(a.pipelineOptions())
 	a.reloads.success = time.Now()
@@ -246,6 +251,7 @@ func (a *App) pipelineOptions() pipeline.Options {
 	o := pipeline.Options{
 		Ledger:        a.ledger,
 		NewClassifier: a.rules.session,
+		RecordSinks:   a.records.all,
 		Sinks:         []pipeline.Sink{a.sink, a.web},
 		Log:           a.log,
 		CommitEvery:   c.Limits.CommitEvery,

@@ -26,13 +26,17 @@ const defaultEventIDs = 1_000_000
 func inputs(c *config.Config, log *slog.Logger) ([]pipeline.Input, error) {
 	var all []pipeline.Input
 	hub := webhook.NewHub(log)
+	var options []dialect.Option
+	if len(c.Sinks) > 0 { // who take message ids, which counting does not need
+		options = append(options, dialect.Details)
+	}
 	for _, s := range c.Sources {
 		location, err := time.LoadLocation(s.Timezone)
 		if err != nil {
 			return nil, fmt.Errorf("source %s: timezone: %w", s.Name, err)
 		}
 		in := pipeline.Input{Name: s.Name, EventIDs: s.EventIDs}
-		if in.NewParser, err = parsers(&s, location); err != nil {
+		if in.NewParser, err = parsers(&s, location, options...); err != nil {
 			return nil, fmt.Errorf("source %s: %w", s.Name, err)
 		}
 		log := log.With("source", s.Name)
@@ -81,11 +85,11 @@ func inputs(c *config.Config, log *slog.Logger) ([]pipeline.Input, error) {
 }
 
 // parsers returns what makes the parsers of a source, one for each lane.
-func parsers(s *config.Source, location *time.Location) (func() dialect.Parser, error) {
+func parsers(s *config.Source, location *time.Location, options ...dialect.Option) (func() dialect.Parser, error) {
 	if s.Kind == "maildir" || s.Kind == "lmtp" || s.Dialect == config.Messages {
 		return func() dialect.Parser { return &message.Parser{} }, nil
 	}
-	create := func() (dialect.Parser, error) { return dialect.New(s.Dialect, location) }
+	create := func() (dialect.Parser, error) { return dialect.New(s.Dialect, location, options...) }
 	if s.Mapped() {
 		create = func() (dialect.Parser, error) { return s.Parser(location) }
 	}

@@ -54,7 +54,7 @@ func (a *App) Reload() (err error) {
 		old, new any
 	}{
 		{"sources", old.Sources, c.Sources}, {"ledger", old.Ledger, c.Ledger}, {"limits", old.Limits, c.Limits},
-		{"privacy", old.Privacy, c.Privacy}, {"dead_letter", old.DeadLetter, c.DeadLetter}, {"http", old.HTTP, c.HTTP},
+		{"privacy", old.Privacy, c.Privacy}, {"dead_letter", old.DeadLetter, c.DeadLetter}, {"sinks", old.Sinks, c.Sinks}, {"http", old.HTTP, c.HTTP},
 		{"alerts", old.Alerts, c.Alerts}, {"log.format", old.Log.Format, c.Log.Format},
 	} {
 		if !reflect.DeepEqual(part.old, part.new) {

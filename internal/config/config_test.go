@@ -135,6 +135,11 @@ sinks:
 	hook.Name, hook.Kind, hook.Title, hook.Text = "hook", "webhook", "T", "X"
 	hook.URLFile, hook.SecretFile, hook.BearerFile = "/etc/bm/url", "/etc/bm/secret", "/bearer"
 	file2.Name, file2.Kind, file2.Path = "file", "file", "/etc/bm/alerts.jsonl"
+	out := DefaultSink()
+	out.Name, out.Kind, out.Brokers, out.Topic, out.Compression = "out", "kafka", []string{"k.example:9092"}, "classified", "zstd"
+	out.MaxBatchBytes, out.MaxHeldBytes, out.TLS = 512<<10, 1<<20, TLS{Enabled: true, ServerName: "k"}
+	records := DefaultSink()
+	records.Name, records.Kind, records.Path, records.MaxBytes, records.Keep, records.Sync = "file", "file", "/etc/bm/records.jsonl", 1<<20, 2, false
 	bus.Name, bus.Kind, bus.Brokers, bus.Topic = "bus", "kafka", []string{"k.example:9092"}, "alerts"
 	want := &Config{
 		Sources: []Source{{
@@ -152,6 +157,7 @@ sinks:
 		},
 		Privacy:    Privacy{Addresses: "hash", KeyFile: "/etc/bm/key"},
 		Rules:      Rules{Files: []string{"/etc/bm/r.yaml"}, Providers: []string{"/etc/bm/p.yaml"}},
+		Sinks:      []Sink{records, out},
 		DeadLetter: DeadLetter{Path: "/etc/bm/bad.jsonl", MaxBytes: 1 << 20},
 		HTTP:       HTTP{Listen: ":1", ExternalURL: "https://bm.example/", WebConfigFile: "/etc/bm/web.yml", Reload: true},
 		Log:        Log{Level: "debug", Format: "json"},
@@ -261,7 +267,7 @@ func TestEnvironmentFaults(t *testing.T) {
 		want string
 	}{
 		{[]string{"BOUNCEMETER_HTPP__LISTEN=:1"}, `BOUNCEMETER_HTPP__LISTEN: htpp: there is no such setting; did you mean http?`},
-		{[]string{"BOUNCEMETER_LEDGER_SQLITE=/x"}, `BOUNCEMETER_LEDGER_SQLITE: ledger_sqlite: there is no such setting; use sources, ledger, limits, privacy, rules, alerts, notify, silences, dead_letter, http or log`},
+		{[]string{"BOUNCEMETER_LEDGER_SQLITE=/x"}, `BOUNCEMETER_LEDGER_SQLITE: ledger_sqlite: there is no such setting; use sources, ledger, limits, privacy, rules, alerts, notify, silences, sinks, dead_letter, http or log`},
 		{[]string{"BOUNCEMETER_LIMITS__SERIES=x"}, `BOUNCEMETER_LIMITS__SERIES: limits.series: "x" is not a whole number; write a number such as 1000`},
 		{[]string{"BOUNCEMETER_SOURCES__2__NAME=x"}, `BOUNCEMETER_SOURCES__2__NAME: sources[2].name: there are only 1 items before it; set either the whole or its parts, and the items of a list in order from 0`},
 		{[]string{"BOUNCEMETER_HTTP=x", "BOUNCEMETER_HTTP__LISTEN=:1"}, `BOUNCEMETER_HTTP__LISTEN: http.listen: is part of what has a value of its own; set either the whole or its parts, and the items of a list in order from 0`},

@@ -138,7 +138,8 @@ func (l *loader) checkNotify(all []Notifier) {
 		default:
 			names[n.Name] = i
 		}
-		l.checkKeys(path, n)
+		l.onlyKeys(path, "notifier of kind "+n.Kind, reflect.ValueOf(n).Elem(), reflect.ValueOf(DefaultNotifier()),
+			append([]string{"min_severity", "match"}, keysOfKind[n.Kind]...))
 		l.between(path+".resend", n.Resend, 10*time.Second, 10*time.Minute)
 		l.between(path+".timeout", n.Timeout, time.Second, 30*time.Second)
 		for j, word := range n.Match.Severities {
@@ -147,20 +148,6 @@ func (l *loader) checkNotify(all []Notifier) {
 			}
 		}
 		l.checkReceiver(path, n)
-	}
-}
-
-// checkKeys finds settings that are not for the notifier's kind.
-func (l *loader) checkKeys(path string, n *Notifier) {
-	v, otherwise := reflect.ValueOf(n).Elem(), reflect.ValueOf(DefaultNotifier())
-	for i := range v.NumField() {
-		key := v.Type().Field(i).Tag.Get("yaml")
-		if slices.Contains([]string{"name", "kind", "min_severity", "match"}, key) || slices.Contains(keysOfKind[n.Kind], key) {
-			continue
-		}
-		if !reflect.DeepEqual(v.Field(i).Interface(), otherwise.Field(i).Interface()) {
-			l.fault(path+"."+key, "a notifier of kind "+n.Kind+" has no such setting", "remove it; it has "+oneOf(append([]string{"min_severity", "match"}, keysOfKind[n.Kind]...)))
-		}
 	}
 }
 

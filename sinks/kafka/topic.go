@@ -191,7 +191,7 @@ func (t *Topic) refuse(size int64) {
 	}
 	t.reported = time.Now()
 	t.log.Error("records are too large for the topic and left out; raise max_batch_bytes and the topic's max.message.bytes",
-		"topic", t.config.Topic, "bytes", size, "limit", t.config.MaxBatchBytes, "so far", n)
+		"topic", t.config.Topic, "bytes", size, "limit", t.config.MaxBatchBytes, "so_far", n)
 }
 
 // explain says what the operator can do about an error.

@@ -72,7 +72,7 @@ var dialects = []struct {
 	{"postal", func(*time.Location, bool) Parser { return newPostal() }},
 	{"mandrill", func(*time.Location, bool) Parser { return newMandrill() }},
 	{"brevo", func(*time.Location, bool) Parser { return newBrevo() }},
-	{"bouncemeter", func(*time.Location, bool) Parser { return newClassified() }},
+	{Classified, func(*time.Location, bool) Parser { return newClassified() }},
 }
 
 // Names lists the dialects that New knows, Auto at the end.

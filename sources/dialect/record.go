@@ -8,6 +8,9 @@ import (
 	"github.com/bouncemeter/bouncemeter/event"
 )
 
+// Classified is the name of the dialect of classified records.
+const Classified = "bouncemeter"
+
 // Why a classified record cannot be read.
 var (
 	errRecordVersion  = fmt.Errorf("%w: its v is missing or not 1; if a newer bouncemeter wrote it, update this one first", ErrMalformed)
