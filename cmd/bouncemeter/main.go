@@ -23,6 +23,7 @@ type commands struct {
 	Init       initCommand       `cmd:"" help:"Find the mail server's log and write a configuration that reads it."`
 	Run        runCommand        `cmd:"" help:"Run the daemon: read the sources, count, serve metrics and the page."`
 	Demo       demoCommand       `cmd:"" help:"Show it all at work on a simulated mail server. Needs nothing, leaves nothing."`
+	Bench      benchCommand      `cmd:"" help:"Measure how good the detector is."`
 	Top        topCommand        `cmd:"" help:"Follow logs and show why mail fails now, by provider, against the usual."`
 	Report     reportCommand     `cmd:"" help:"Tell why mail failed, from existing logs or from a daemon's ledger."`
 	Ingest     ingestCommand     `cmd:"" help:"Read bounce mails and abuse reports: one classified record per recipient."`
@@ -34,6 +35,7 @@ type commands struct {
 	Check      checkCommand      `cmd:"" help:"Check a configuration: all faults at once, each with its place and remedy."`
 	Health     healthCommand     `cmd:"" help:"Ask a daemon whether it is ready: exit code 0 or 1."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`
+	Man        manCommand        `cmd:"" help:"Print the manual page."`
 	Completion completionCommand `cmd:"" help:"Print a completion script for bash, zsh or fish."`
 }
 

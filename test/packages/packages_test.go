@@ -1,0 +1,158 @@
+// Package packages tests the packages for Debian and RPM systems: that they can
+// be made again byte for byte, what is in them, and that it works.
+package packages
+
+import (
+	"bytes"
+	"encoding/json"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	var out, stderr bytes.Buffer
+	c := exec.Command(name, args...)
+	c.Stdout, c.Stderr = &out, &stderr
+	if err := c.Run(); err != nil {
+		t.Fatalf("%s %s: %v\n%s%s", name, strings.Join(args, " "), err, &out, &stderr)
+	}
+	return out.String()
+}
+
+func build(t *testing.T) (folder string) {
+	t.Helper()
+	folder = t.TempDir()
+	t.Setenv("ARCHS", runtime.GOARCH)
+	run(t, "../../configs/package/build.sh", "1.2.3", folder)
+	return folder
+}
+
+// TestPackages installs the files below a folder, as dpkg would below /.
+func TestPackages(t *testing.T) {
+	if os.Getenv("NFPM") == "" {
+		t.Skip("needs nfpm: test/packages/run.sh")
+	}
+	dist := build(t)
+	sums, err := os.ReadFile(filepath.Join(dist, "SHA256SUMS"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := os.ReadFile(filepath.Join(build(t), "SHA256SUMS"))
+	if err != nil || !bytes.Equal(sums, again) {
+		t.Errorf("the second build has other bytes (%v):\n%s\n%s", err, sums, again)
+	}
+	deb := glob(t, dist, "*.deb")
+	rpm := glob(t, dist, "*.rpm")
+
+	modes := map[string]fs.FileMode{
+		"/usr/bin/bouncemeter": 0o755, "/etc/bouncemeter/bouncemeter.yaml": 0o644, "/usr/lib/systemd/system/bouncemeter.service": 0o644,
+		"/usr/lib/sysusers.d/bouncemeter.conf": 0o644, "/usr/share/man/man1/bouncemeter.1.gz": 0o644,
+		"/usr/share/bash-completion/completions/bouncemeter": 0o644, "/usr/share/zsh/vendor-completions/_bouncemeter": 0o644,
+		"/usr/share/fish/vendor_completions.d/bouncemeter.fish": 0o644, "/usr/share/doc/bouncemeter/copyright": 0o644,
+		"/usr/share/doc/bouncemeter/bouncemeter.cdx.json":                         0o644,
+		"/usr/share/bouncemeter/prometheus/rules.yaml":                            0o644,
+		"/usr/share/bouncemeter/grafana/dashboards/bouncemeter-overview.json":     0o644,
+		"/usr/share/bouncemeter/grafana/provisioning/dashboards/bouncemeter.yaml": 0o644,
+		"/usr/share/bouncemeter/grafana/provisioning/datasources/prometheus.yaml": 0o644,
+	}
+	root := t.TempDir()
+	run(t, "dpkg", "-x", deb, root)
+	listed := run(t, "rpm", "-qlp", rpm)
+	for name, mode := range modes {
+		info, err := os.Stat(root + name)
+		if err != nil {
+			t.Errorf("deb: %v", err)
+		} else if info.Mode() != mode {
+			t.Errorf("deb: %s has mode %v, want %v", name, info.Mode(), mode)
+		}
+		if !strings.Contains(listed, name+"\n") {
+			t.Errorf("rpm has no %s", name)
+		}
+	}
+	control := run(t, "dpkg-deb", "-f", deb)
+	for _, want := range []string{"Package: bouncemeter", "Version: 1.2.3", "Architecture: " + runtime.GOARCH} {
+		if !strings.Contains(control, want) {
+			t.Errorf("no %q in\n%s", want, control)
+		}
+	}
+	parts := t.TempDir()
+	run(t, "dpkg-deb", "-e", deb, parts)
+	if conffiles, err := os.ReadFile(filepath.Join(parts, "conffiles")); err != nil || strings.TrimSpace(string(conffiles)) != "/etc/bouncemeter/bouncemeter.yaml" {
+		t.Errorf("conffiles: %q, %v", conffiles, err)
+	}
+	for _, script := range []string{"postinst", "prerm"} {
+		run(t, "sh", "-n", filepath.Join(parts, script))
+	}
+	if got := run(t, "rpm", "-qp", "--configfiles", rpm); strings.TrimSpace(got) != "/etc/bouncemeter/bouncemeter.yaml" {
+		t.Errorf("rpm's configuration: %q", got)
+	}
+
+	binary := filepath.Join(root, "usr/bin/bouncemeter")
+	if got := run(t, binary, "version"); !strings.HasPrefix(got, "bouncemeter 1.2.3 ") {
+		t.Errorf("%q", got)
+	}
+	// The default configuration is fine but for the folder, which systemd makes.
+	config, err := os.ReadFile(filepath.Join(root, "etc/bouncemeter/bouncemeter.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	here := filepath.Join(t.TempDir(), "bouncemeter.yaml")
+	if err := os.WriteFile(here, bytes.ReplaceAll(config, []byte("/var/lib/bouncemeter"), []byte(filepath.Dir(here))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, binary, "check", "-c", here)
+	run(t, "bash", "-n", filepath.Join(root, "usr/share/bash-completion/completions/bouncemeter"))
+	page := filepath.Join(t.TempDir(), "bouncemeter.1")
+	if err := os.WriteFile(page, []byte(run(t, "gzip", "-dc", filepath.Join(root, "usr/share/man/man1/bouncemeter.1.gz"))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text := run(t, "groff", "-man", "-Tascii", "-ww", "-P-cbou", page); !strings.Contains(text, "rules lint") {
+		t.Error("the manual page tells nothing of rules lint")
+	}
+	var bom struct {
+		BomFormat  string
+		Components []struct{ Name string }
+	}
+	text, err := os.ReadFile(filepath.Join(root, "usr/share/doc/bouncemeter/bouncemeter.cdx.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &bom); err != nil || bom.BomFormat != "CycloneDX" || len(bom.Components) < 20 {
+		t.Errorf("%d components, %v", len(bom.Components), err)
+	}
+}
+
+// TestUnit asks systemd how much of the machine the service can reach: 0 is
+// nothing, 10 all of it.
+func TestUnit(t *testing.T) {
+	if os.Getenv("NFPM") == "" {
+		t.Skip("needs systemd: test/packages/run.sh")
+	}
+	const most = 2.0
+	unit := "../../configs/systemd/bouncemeter.service"
+	text := run(t, "systemd-analyze", "security", "--offline=true", "--no-pager", unit)
+	m := regexp.MustCompile(`exposure level for \S+: ([\d.]+)`).FindStringSubmatch(text)
+	if m == nil {
+		t.Fatal(text)
+	}
+	if level, err := strconv.ParseFloat(m[1], 64); err != nil || level > most {
+		t.Errorf("exposure %s, want at most %v", m[1], most)
+	}
+}
+
+func glob(t *testing.T, folder, pattern string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(folder, pattern))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%s: %v, %v", pattern, files, err)
+	}
+	return files[0]
+}
