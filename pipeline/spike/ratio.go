@@ -10,6 +10,10 @@ import (
 const (
 	// longest is after how many minutes of undecided evidence it is learned.
 	longest = 12 * 60
+	// faint is the score below which an excursion is over at a minute without
+	// failures: what is left of it would only make the next one seem to have begun
+	// long ago.
+	faint = 0.5
 	// watchAbove is the score from which on it is noted where failures come from.
 	watchAbove = 2
 	// raisedAbove is the score that counts for what many series share.
@@ -144,7 +148,7 @@ func (d *Detector) judgeSeries(m, i int32, attempts uint32) {
 		p1 := min(times*b.u, 1-(1-b.u)/3)
 		gain := (kf*math.Log(p1/b.u) + (nf-kf)*math.Log((1-p1)/(1-b.u))) / b.phi
 		s.score[j] = max(0, s.score[j]+float32(gain))
-		undecided = undecided || s.score[j] > 0
+		undecided = undecided || s.score[j] > 0 && (k > 0 || s.score[j] > faint)
 	}
 	off := kf - float64(b.p*nf)
 	s.pk, s.pn = saturate(s.pk, k), saturate(s.pn, n)

@@ -179,8 +179,6 @@ func DefaultRules() []Rule {
 			Match: Match{Categories: []string{"unclassified"}}},
 		{Name: "dead_feed", Kind: Silence, By: []Dimension{Source},
 			Why: "A source that has gone quiet hides every other problem."},
-		{Name: "new_template", Kind: Template, By: []Dimension{Provider}, Severity: Ticket,
-			Why: "A wording never seen before at a provider: its rules have changed."},
 	}
 }
 

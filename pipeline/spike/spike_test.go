@@ -258,7 +258,7 @@ func TestBurn(t *testing.T) {
 }
 
 func TestNewWording(t *testing.T) {
-	d := detector(t, Config{})
+	d := detector(t, Config{Rules: []Rule{{Name: "new_template", Kind: Template, By: []Dimension{Provider}, Severity: Ticket}}})
 	var all []Change
 	x := mail{seed: 7, rate: 5, domains: 2}
 	for m := range 5 * day {
