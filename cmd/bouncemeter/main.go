@@ -24,6 +24,7 @@ type commands struct {
 	Run        runCommand        `cmd:"" help:"Run the daemon: read the sources, count, serve metrics and the page."`
 	Demo       demoCommand       `cmd:"" help:"Show it all at work on a simulated mail server. Needs nothing, leaves nothing."`
 	Bench      benchCommand      `cmd:"" help:"Measure how good the detector is."`
+	Backtest   backtestCommand   `cmd:"" help:"List the alerts that logs or a ledger would have raised."`
 	Top        topCommand        `cmd:"" help:"Follow logs and show why mail fails now, by provider, against the usual."`
 	Report     reportCommand     `cmd:"" help:"Tell why mail failed, from existing logs or from a daemon's ledger."`
 	Ingest     ingestCommand     `cmd:"" help:"Read bounce mails and abuse reports: one classified record per recipient."`

@@ -16,9 +16,9 @@ import (
 	"github.com/bouncemeter/bouncemeter/pipeline/spike"
 )
 
-// alertRules are the built-in rules and those of the configuration: one of the
+// AlertRules returns the built-in rules and those of the configuration: one of the
 // same name replaces a built-in one, or switches it off.
-func alertRules(c *config.Config) []spike.Rule {
+func AlertRules(c *config.Config) []spike.Rule {
 	rules := spike.DefaultRules()
 	for i := range c.Alerts {
 		a := &c.Alerts[i]
@@ -53,7 +53,7 @@ func alertRule(a *config.Alert) spike.Rule {
 }
 
 func newDetector(c *config.Config, o detect.Options) (*detect.Runner, error) {
-	o.Spike = spike.Config{Rules: alertRules(c), Location: time.Local}
+	o.Spike = spike.Config{Rules: AlertRules(c), Location: time.Local}
 	o.Lateness = c.Limits.Lateness
 	r, err := detect.New(o)
 	if err != nil {

@@ -66,8 +66,6 @@ type generator struct {
 	r      *rand.Rand
 	pairs  []pair
 	spikes []Spike
-	active []*Spike
-	next   int // of spikes
 	rows   []spike.Row
 	wide   int // provider that all fail at, or -1
 	outage int // minute until which nothing is sent
