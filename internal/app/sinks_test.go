@@ -20,10 +20,10 @@ import (
 // counted is all that detection, pages and reports are made of, but for where the
 // records came from.
 type counted struct {
-	Series    []ledger.Row
-	Delays    []ledger.DelayTotal
-	Domains   []ledger.DomainTotal
-	Wordings  map[uint64]int64 // attempts by template
+	Series   []ledger.Row
+	Delays   []ledger.DelayTotal
+	Domains  []ledger.DomainTotal
+	Wordings map[uint64]int64 // attempts by template
 }
 
 // count runs a daemon until done says that it has counted everything, and returns
