@@ -86,6 +86,10 @@ func (n *notifying) run(ctx context.Context, l notify.Ledger) error {
 		if err := runUntil(ctx, swapped, func(ctx context.Context) error { return outbox.Run(ctx, l) }); err != nil {
 			return err
 		}
+		select { // an outbox without notifiers returns at once
+		case <-swapped:
+		case <-ctx.Done():
+		}
 	}
 	return nil
 }

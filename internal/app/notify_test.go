@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -210,4 +211,32 @@ func TestTopic(t *testing.T) {
 	if strings.Join(got, ", ") != "spf 1, spf 2, spf 3" {
 		t.Errorf("the topic has %q", got)
 	}
+}
+
+// Without notifiers there is nothing to do, and nothing is done: the loop waits
+// for a reload or the end of the lease.
+func TestNobodyToNotify(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, err := newNotifying(configured(t, ""), slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- n.run(ctx, nil) }()
+		synctest.Wait() // for ever, if the loop is busy
+		outbox, release, err := newOutbox(configured(t, ""), slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.swap(outbox, release)
+		synctest.Wait()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if err := n.close(); err != nil {
+			t.Error(err)
+		}
+	})
 }
