@@ -15,7 +15,7 @@ import (
 
 func TestBacktest(t *testing.T) {
 	begin := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
-	incident := begin.Add(30 * time.Hour)
+	incident := begin.Add(12 * time.Hour)
 	mta, err := simulate.New(simulate.Config{
 		Seed: 1, Start: begin, Location: time.UTC, Rate: 2,
 		Incidents: []simulate.Incident{{Start: incident, SenderDomain: "shop.example", Provider: "gmail", Category: event.SPFFailed, Share: 0.6}},
@@ -24,7 +24,7 @@ func TestBacktest(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	if _, err := mta.WriteUntil(&log, incident.Add(time.Hour)); err != nil {
+	if _, err := mta.WriteUntil(&log, incident.Add(30 * time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "mail.log")
