@@ -51,7 +51,7 @@ const (
 	// batchRecords is how many messages make a batch.
 	batchRecords = 2000
 	// linger is how long a batch waits for more messages.
-	linger = 10 * time.Millisecond
+	linger = 5 * time.Millisecond
 	// attempts is how often the client tries before it tells us, who try for ever.
 	attempts = 3
 	// requestTimeout bounds a request to a broker.
