@@ -24,7 +24,7 @@ func TestBacktest(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	if _, err := mta.WriteUntil(&log, incident.Add(30 * time.Minute)); err != nil {
+	if _, err := mta.WriteUntil(&log, incident.Add(30*time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "mail.log")
