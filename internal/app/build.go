@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/bouncemeter/bouncemeter/internal/config"
@@ -15,6 +17,7 @@ import (
 	"github.com/bouncemeter/bouncemeter/sources/lmtp"
 	"github.com/bouncemeter/bouncemeter/sources/mailbox"
 	"github.com/bouncemeter/bouncemeter/sources/spool"
+	"github.com/bouncemeter/bouncemeter/sources/syslog"
 	"github.com/bouncemeter/bouncemeter/sources/tail"
 	"github.com/bouncemeter/bouncemeter/sources/webhook"
 )
@@ -69,12 +72,24 @@ func inputs(c *config.Config, log *slog.Logger) ([]pipeline.Input, error) {
 			})
 			in.Source = lanes[*spool.Lane]{w}
 			in.EventIDs = cmp.Or(s.EventIDs, defaultEventIDs)
+		case "syslog":
+			var networks []netip.Prefix
+			if networks, err = s.Networks(); err != nil {
+				break
+			}
+			var r *syslog.Source
+			r, err = syslog.New(syslog.Config{
+				Listen: strings.Fields(s.Listen), Allow: networks, CertFile: s.TLS.CertFile, KeyFile: s.TLS.KeyFile, ClientCAFile: s.TLS.CAFile,
+				MaxMessage: int(s.MaxLineBytes), MaxConnections: s.MaxConnections, IdleTimeout: s.IdleTimeout, TextOnly: !s.Lines(),
+				Spool: spool.Config{Dir: c.SpoolOf(&s), MaxBytes: int64(s.SpoolBytes)}, Log: log,
+			})
+			in.Source = lanes[*spool.Lane]{r}
 		case "stdin":
 			var f *tail.Files
 			f, err = tail.OpenFiles([]string{"-"}, tail.FilesOptions{MaxLineBytes: int(s.MaxLineBytes)})
 			in.Source = oneLane{f}
 		default:
-			err = fmt.Errorf("unknown kind %q (have tail, stdin, kafka, maildir, lmtp, webhook)", s.Kind)
+			err = fmt.Errorf("unknown kind %q (have tail, stdin, kafka, maildir, lmtp, webhook, syslog)", s.Kind)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("source %s: %w", s.Name, err)

@@ -5,10 +5,12 @@ import (
 
 	"github.com/bouncemeter/bouncemeter/pipeline"
 	"github.com/bouncemeter/bouncemeter/sources/spool"
+	"github.com/bouncemeter/bouncemeter/sources/syslog"
 	"github.com/bouncemeter/bouncemeter/sources/webhook"
 )
 
-// received tells what became of the requests to webhook sources.
+// received tells what became of the requests to webhook sources, and of the
+// messages to syslog sources.
 type received struct{ inputs []pipeline.Input }
 
 var (
@@ -16,12 +18,21 @@ var (
 		"Requests to webhook sources, by what became of them.", []string{"source", "result"}, nil)
 	receivedDesc = prometheus.NewDesc("bouncemeter_received_bytes_total",
 		"Bytes of the requests that webhook sources have stored.", []string{"source"}, nil)
+	messagesDesc = prometheus.NewDesc("bouncemeter_syslog_messages_total",
+		"Messages to syslog sources, by what became of them.", []string{"source", "result"}, nil)
+	undatedDesc = prometheus.NewDesc("bouncemeter_syslog_undated_total",
+		"Messages to syslog sources without a time, which got that of receipt.", []string{"source"}, nil)
+	connectionsDesc = prometheus.NewDesc("bouncemeter_syslog_connections",
+		"Connections that syslog sources have.", []string{"source"}, nil)
+	closedDesc = prometheus.NewDesc("bouncemeter_syslog_closed_connections_total",
+		"Connections that syslog sources have refused or closed, by the reason.", []string{"source", "reason"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (r received) Describe(to chan<- *prometheus.Desc) {
-	to <- requestsDesc
-	to <- receivedDesc
+	for _, d := range []*prometheus.Desc{requestsDesc, receivedDesc, messagesDesc, undatedDesc, connectionsDesc, closedDesc} {
+		to <- d
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -31,19 +42,38 @@ func (r received) Collect(to chan<- prometheus.Metric) {
 		if !ok {
 			continue
 		}
-		w, ok := l.source.(*webhook.Source)
-		if !ok {
-			continue
+		switch s := l.source.(type) {
+		case *webhook.Source:
+			collectWebhook(to, in.Name, s.Stats())
+		case *syslog.Source:
+			collectSyslog(to, in.Name, s.Stats())
 		}
-		s := w.Stats()
-		for _, c := range []struct {
-			result string
-			n      int64
-		}{
-			{"accepted", s.Accepted}, {"ignored", s.Ignored}, {"refused", s.Refused}, {"too_large", s.TooLarge}, {"unavailable", s.Unavailable},
-		} {
-			to <- prometheus.MustNewConstMetric(requestsDesc, prometheus.CounterValue, float64(c.n), in.Name, c.result)
-		}
-		to <- prometheus.MustNewConstMetric(receivedDesc, prometheus.CounterValue, float64(s.Bytes), in.Name)
 	}
+}
+
+// labelled is a count by the value of a label.
+type labelled struct {
+	label string
+	n     int64
+}
+
+func counters(to chan<- prometheus.Metric, d *prometheus.Desc, source string, counts ...labelled) {
+	for _, c := range counts {
+		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(c.n), source, c.label)
+	}
+}
+
+func collectWebhook(to chan<- prometheus.Metric, source string, s webhook.Stats) {
+	counters(to, requestsDesc, source, labelled{"accepted", s.Accepted}, labelled{"ignored", s.Ignored}, labelled{"refused", s.Refused},
+		labelled{"too_large", s.TooLarge}, labelled{"unavailable", s.Unavailable})
+	to <- prometheus.MustNewConstMetric(receivedDesc, prometheus.CounterValue, float64(s.Bytes), source)
+}
+
+func collectSyslog(to chan<- prometheus.Metric, source string, s syslog.Stats) {
+	counters(to, messagesDesc, source, labelled{"received", s.Received}, labelled{"dropped_full", s.Full}, labelled{"dropped_overflow", s.Overflow},
+		labelled{"dropped_refused", s.Refused}, labelled{"dropped_cut", s.Cut}, labelled{"dropped_empty", s.Empty})
+	to <- prometheus.MustNewConstMetric(undatedDesc, prometheus.CounterValue, float64(s.Undated), source)
+	to <- prometheus.MustNewConstMetric(connectionsDesc, prometheus.GaugeValue, float64(s.Connections), source)
+	counters(to, closedDesc, source, labelled{"refused", s.Peer}, labelled{"too_many", s.Limit}, labelled{"tls", s.Handshake},
+		labelled{"framing", s.Framing}, labelled{"idle", s.Idle})
 }

@@ -112,8 +112,8 @@ func (l *loader) checkSources(sources []Source) {
 		if s.Kind != "kafka" && len(s.Brokers)+len(s.Topics)+len(s.Pattern)+len(s.Group) > 0 {
 			l.fault(path+".kind", "brokers, topics, pattern and group are those of a Kafka source", "write kind: kafka, or remove them")
 		}
-		if s.Kind != "lmtp" && s.Kind != "webhook" && s.Listen != "" {
-			l.fault(path+".listen", "a source of this kind does not listen", "write kind: lmtp or webhook, or remove it")
+		if !slices.Contains([]string{"lmtp", "webhook", "syslog"}, s.Kind) && s.Listen != "" {
+			l.fault(path+".listen", "a source of this kind does not listen", "write kind: lmtp, webhook or syslog, or remove it")
 		}
 		switch s.Kind {
 		case "tail", "maildir":

@@ -61,12 +61,26 @@ type Source struct {
 	// Kind of source: tail follows log files through rotation, stdin reads
 	// standard input once, kafka reads topics. maildir reads bounce mails and
 	// abuse reports from Maildirs, lmtp takes them from a mail server. webhook
-	// receives the events of mail providers by HTTP.
-	Kind string `yaml:"kind" enum:"tail,stdin,kafka,maildir,lmtp,webhook"`
+	// receives the events of mail providers by HTTP, syslog the log of mail
+	// servers over the network or a local socket.
+	Kind string `yaml:"kind" enum:"tail,stdin,kafka,maildir,lmtp,webhook,syslog"`
 	// Listen is where kind lmtp listens: an address such as 127.0.0.1:2424, or
 	// unix:/path/of/a/socket. It should be one that only the mail server reaches.
-	// For kind webhook it is an address with a port, which several may share.
+	// For kind webhook it is an address with a port, which several may share. For
+	// kind syslog it is one or more addresses with spaces between, each with its
+	// transport: udp:127.0.0.1:5514, tcp::5514 for all addresses, tls::6514, or
+	// unix:/path/of/a/socket.
 	Listen string `yaml:"listen"`
+	// Allow lists the networks that senders of kind syslog may be in, such as
+	// 192.0.2.0/24 or one address. Left out, anybody's messages are taken. UDP
+	// senders can pretend to be others.
+	Allow []string `yaml:"allow"`
+	// MaxConnections is how many connections kind syslog has at a time; one
+	// address may have a quarter of them. Left out, it is 256.
+	MaxConnections int `yaml:"max_connections"`
+	// IdleTimeout is after what time without a message kind syslog closes a
+	// connection. Left out, it is 1h.
+	IdleTimeout time.Duration `yaml:"idle_timeout"`
 	// Paths of the log files to follow, for kind tail, or of the Maildirs; for
 	// kind lmtp the Maildir in which messages wait until they are counted. Of
 	// log files patterns such as /var/log/mail/*.log match those that appear
@@ -127,7 +141,8 @@ type Source struct {
 	OutOfRange string `yaml:"out_of_range" enum:"earliest,latest,fail"`
 	// TLS encrypts the connections to the brokers. For kind webhook it is the
 	// certificate and key of the receiver; without it something in front has to
-	// speak HTTPS.
+	// speak HTTPS. For kind syslog it is those of the addresses that say tls, and
+	// with ca_file senders need a certificate of these authorities.
 	TLS TLS `yaml:"tls"`
 	// SASL logs in to the brokers.
 	SASL SASL `yaml:"sasl"`
@@ -160,7 +175,8 @@ type Source struct {
 	// Left out, it is spool/NAME beside the ledger.
 	Spool string `yaml:"spool" format:"path"`
 	// SpoolBytes is how much may wait; what comes then is refused, to be sent
-	// again later. Left out, it is 1GiB.
+	// again later. Of kind syslog connections wait and datagrams are dropped. Left
+	// out, it is 1GiB.
 	SpoolBytes Size `yaml:"spool_bytes"`
 
 	// EventIDs is how many ids of events are remembered, for two days at the

@@ -548,3 +548,25 @@ func TestBoundsAreThoseOfTail(t *testing.T) {
 		}
 	}
 }
+
+func TestSyslogSource(t *testing.T) {
+	c, err := Parse("c.yaml", []byte(`
+sources:
+  - {name: a, kind: syslog, listen: "udp:127.0.0.1:5514 tcp:[::1]:5514 unix:/run/x", allow: [192.0.2.25, "2001:db8::1/32"], max_connections: 10, idle_timeout: 1d, spool_bytes: 1MiB}
+  - {name: b, kind: syslog, listen: "tls::6514", tls: {cert_file: c.pem, key_file: k.pem, ca_file: ca.pem}, dialect: kumomta}
+  - {name: c, kind: syslog, listen: "udp::514", dialect: auto}
+`), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	networks, err := c.Sources[0].Networks()
+	if err != nil || fmt.Sprint(networks) != "[192.0.2.25/32 2001:db8::/32]" {
+		t.Errorf("networks are %v, %v", networks, err)
+	}
+	if !c.Sources[0].Lines() || c.Sources[1].Lines() || !c.Sources[2].Lines() {
+		t.Error("postfix and auto have lines of a log, kumomta has not")
+	}
+	if n := len(c.Warnings); n != 1 || c.Warnings[0].Path != "sources[2].allow" {
+		t.Errorf("warnings: %v", c.Warnings)
+	}
+}

@@ -50,9 +50,13 @@ func (l *loader) checkReceivers(c *Config) {
 			continue
 		}
 		if s.Kind != "webhook" {
-			l.onlyWebhook(path, s)
+			l.notFor(path, webhookSettings(s), "of a source that receives events", "write kind: webhook, or remove it")
 		}
-		if s.Kind != "webhook" {
+		if s.Kind != "syslog" {
+			l.notFor(path, syslogSettings(s), "of a source that receives syslog", "write kind: syslog, or remove it")
+		}
+		if s.Kind != "webhook" && s.Kind != "syslog" {
+			l.notFor(path, []setting{{"spool", s.Spool != ""}, {"spool_bytes", s.SpoolBytes != 0}}, "of a source that receives", "write kind: webhook or syslog, or remove it")
 			continue
 		}
 		folder := c.SpoolOf(s)
@@ -66,22 +70,38 @@ func (l *loader) checkReceivers(c *Config) {
 		if len(s.Paths) > 0 {
 			l.fault(path+".paths", "what is sent has no paths", "remove them, or write kind: tail")
 		}
-		l.checkWebhook(path, s, hooks)
+		if s.Kind == "syslog" {
+			l.checkSyslog(path, s)
+		} else {
+			l.checkWebhook(path, s, hooks)
+		}
 	}
 }
 
-// onlyWebhook finds settings that no other kind has.
-func (l *loader) onlyWebhook(path string, s *Source) {
-	for _, f := range []struct {
-		key string
-		set bool
-	}{
+// setting is a key of a source and whether it is set.
+type setting struct {
+	key string
+	set bool
+}
+
+// webhookSettings are those that no other kind has.
+func webhookSettings(s *Source) []setting {
+	return []setting{
 		{"url_path", s.URLPath != ""}, {"verify", s.Verify != ""}, {"secret_file", s.SecretFile != ""}, {"user", s.User != ""}, {"url", s.URL != ""},
 		{"sns_topics", len(s.SNSTopics) > 0}, {"max_age", s.MaxAge != 0}, {"max_body_bytes", s.MaxBodyBytes != 0},
-		{"spool", s.Spool != ""}, {"spool_bytes", s.SpoolBytes != 0},
-	} {
+	}
+}
+
+// syslogSettings are those that no other kind has.
+func syslogSettings(s *Source) []setting {
+	return []setting{{"allow", len(s.Allow) > 0}, {"max_connections", s.MaxConnections != 0}, {"idle_timeout", s.IdleTimeout != 0}}
+}
+
+// notFor finds settings of another kind.
+func (l *loader) notFor(path string, settings []setting, whose, remedy string) {
+	for _, f := range settings {
 		if f.set {
-			l.fault(path+"."+f.key, "this is a setting of a source that receives events", "write kind: webhook, or remove it")
+			l.fault(path+"."+f.key, "this is a setting "+whose, remedy)
 		}
 	}
 }
@@ -138,7 +158,7 @@ func isPort(port string) bool {
 func (l *loader) checkReceiverHost(c *Config) {
 	for i := range c.Sources {
 		s, path := &c.Sources[i], fmt.Sprintf("sources[%d]", i)
-		if s.Kind != "webhook" {
+		if s.Kind != "webhook" && s.Kind != "syslog" {
 			continue
 		}
 		if s.SecretFile != "" {
@@ -147,7 +167,7 @@ func (l *loader) checkReceiverHost(c *Config) {
 				l.fault(path+".secret_file", s.SecretFile+" is empty", "write the key, password or token into it")
 			}
 		}
-		for key, file := range map[string]string{"cert_file": s.TLS.CertFile, "key_file": s.TLS.KeyFile} {
+		for key, file := range map[string]string{"ca_file": s.TLS.CAFile, "cert_file": s.TLS.CertFile, "key_file": s.TLS.KeyFile} {
 			if file != "" {
 				l.checkReadable(path+".tls."+key, file)
 			}

@@ -162,6 +162,7 @@ func (d *datagrams) write(done <-chan struct{}) {
 			d.source.note("messages cannot be stored and are dropped", "err", err)
 			d.source.drop(b)
 		}
+		b.reset(waitingBytes)
 		if last {
 			return
 		}

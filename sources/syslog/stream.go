@@ -24,6 +24,8 @@ const (
 	// last. It keeps connections from those who send a byte now and then.
 	messageTimeout = time.Minute
 	firstBuffer    = 8 << 10
+	// batchBytes is how much is written to the spool at a time.
+	batchBytes = 64 << 10
 	// firstPause and longPause are those while the spool takes nothing.
 	firstPause, longPause = 50 * time.Millisecond, 5 * time.Second
 )
@@ -281,6 +283,7 @@ func (c *stream) take(ctx context.Context, data []byte) (used, messages int, err
 // store writes to the spool. While that takes nothing it waits, and the sender
 // with it.
 func (c *stream) store(ctx context.Context) {
+	defer c.batch.reset(batchBytes)
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
 		err := c.source.store(c.spool, &c.batch)
 		if err == nil {

@@ -12,8 +12,8 @@
 //   - While the spool is full or its disk fails, streams are not read on, so that
 //     their senders keep what they have. Datagrams are dropped, so that no program
 //     that logs is held up. All that is known to be dropped is counted.
-//   - Memory is bounded by the number of connections times twice the length of a
-//     message, and a few megabytes.
+//   - Memory is bounded: for each connection twice the length of a message and
+//     128 KiB, for each socket of datagrams a few megabytes.
 package syslog
 
 import (
@@ -294,17 +294,14 @@ type batch struct {
 	undated int64
 }
 
-const (
-	// batchBytes is how much is written to the spool at a time.
-	batchBytes = 256 << 10
-	// recordBytes is what a record takes besides its text.
-	recordBytes = 32
-)
+// recordBytes is what a record takes besides its text.
+const recordBytes = 32
 
 func (b *batch) size() int { return len(b.text) + len(b.records)*recordBytes }
 
-func (b *batch) reset() {
-	if cap(b.text) > 2*batchBytes {
+// reset empties b and keeps its memory, if that is no more than keep.
+func (b *batch) reset(keep int) {
+	if cap(b.text) > keep {
 		b.text = nil
 	}
 	b.records, b.text, b.undated = b.records[:0], b.text[:0], 0
@@ -329,7 +326,7 @@ func (s *Source) add(b *batch, message, sender []byte, truncated bool) {
 	b.records = append(b.records, spool.Record{Text: b.text[start:len(b.text):len(b.text)], Truncated: truncated})
 }
 
-// store writes b to the spool and empties it.
+// store writes b to the spool. The caller resets b.
 func (s *Source) store(sp *spool.Spool, b *batch) error {
 	if len(b.records) == 0 {
 		return nil
@@ -339,15 +336,11 @@ func (s *Source) store(sp *spool.Spool, b *batch) error {
 	}
 	s.stats.received.Add(int64(len(b.records)))
 	s.stats.undated.Add(b.undated)
-	b.reset()
 	return nil
 }
 
-// drop empties b without having stored it.
-func (s *Source) drop(b *batch) {
-	s.stats.full.Add(int64(len(b.records)))
-	b.reset()
-}
+// drop gives up what could not be stored.
+func (s *Source) drop(b *batch) { s.stats.full.Add(int64(len(b.records))) }
 
 // note logs trouble, but the same not each time.
 func (s *Source) note(message string, args ...any) {
