@@ -18,6 +18,14 @@ type header struct {
 	text         []byte
 }
 
+// remarks are what is worth to be said of a message.
+type remarks struct {
+	undated bool // its time is that of receipt
+	// nameCut is a message of Postfix that does not tell which of its programs
+	// logged it: rsyslog cuts names at the slash when it writes RFC 5424.
+	nameCut bool
+}
+
 // appendLine appends a message as the line of a log file that the dialects read:
 //
 //	TIMESTAMP host program[pid]: text
@@ -28,14 +36,14 @@ type header struct {
 // is missing, as on a local socket, is the sender's (RFC 3164 section 4.3.2).
 //
 // What is no syslog message is appended as it is: the dialect decides whether it
-// is a line of a log all the same, or malformed. It returns false if the time is
-// that of receipt.
-func appendLine(dst, message, sender []byte, received time.Time) (_ []byte, dated bool) {
+// is a line of a log all the same, or malformed.
+func appendLine(dst, message, sender []byte, received time.Time) (_ []byte, r remarks) {
 	h, ok := parse(message)
 	if !ok {
-		return append(dst, clean(message)...), true
+		return append(dst, clean(message)...), r
 	}
-	if dated = h.stamp != nil; dated {
+	r = remarks{undated: h.stamp == nil, nameCut: string(h.tag) == "postfix"}
+	if h.stamp != nil {
 		dst = append(dst, h.stamp...)
 	} else {
 		dst = received.UTC().AppendFormat(dst, stampLayout)
@@ -56,7 +64,7 @@ func appendLine(dst, message, sender []byte, received time.Time) (_ []byte, date
 		}
 		dst = append(dst, ": "...)
 	}
-	return append(dst, h.text...), dated
+	return append(dst, h.text...), r
 }
 
 // appendText appends the text of a message without what stands in front of it:

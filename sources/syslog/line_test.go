@@ -31,6 +31,7 @@ func TestLine(t *testing.T) {
 
 		{"RFC 5424", "<22>1 2026-01-12T04:01:07.123456+01:00 mx1 postfix/smtp 311 - - 4F2: removed", "2026-01-12T04:01:07.123456+01:00 mx1 postfix/smtp[311]: 4F2: removed"},
 		{"what rsyslog makes of it", "<22>1 2026-01-12T04:01:07Z mx1 postfix/smtp 311 - -  4F2: removed", "2026-01-12T04:01:07Z mx1 postfix/smtp[311]: 4F2: removed"},
+		{"a name cut at its slash", "<22>1 2026-01-12T04:01:07Z mx1 postfix 311 - - 4F2: removed", "2026-01-12T04:01:07Z mx1 postfix[311]: 4F2: removed"},
 		{"structured data", `<22>1 2026-01-12T04:01:07Z mx1 p 1 ID47 [a@32473 k="] \" \\" n=""][b] x`, "2026-01-12T04:01:07Z mx1 p[1]: x"},
 		{"a byte order mark", "<22>1 2026-01-12T04:01:07Z mx1 p 1 - - " + bom + "x", "2026-01-12T04:01:07Z mx1 p[1]: x"},
 		{"nothing is known", "<22>1 - - - - - - x", stamped + " here x"},
@@ -51,9 +52,9 @@ func TestLine(t *testing.T) {
 		{"only a priority", "<22>", "<22>"},
 		{"only a time", "<22>Jan 12 04:01:07 ", "<22>Jan 12 04:01:07 "},
 	} {
-		got, dated := appendLine([]byte("before "), []byte(test.in), []byte("here"), received)
-		if string(got) != "before "+test.want || dated == strings.HasPrefix(test.want, stamped) {
-			t.Errorf("%s: %q became %q, dated: %v", test.name, test.in, got, dated)
+		got, r := appendLine([]byte("before "), []byte(test.in), []byte("here"), received)
+		if string(got) != "before "+test.want || r.undated != strings.HasPrefix(test.want, stamped) || r.nameCut != (test.name == "a name cut at its slash") {
+			t.Errorf("%s: %q became %q, %+v", test.name, test.in, got, r)
 		}
 	}
 }
@@ -125,14 +126,14 @@ func FuzzLine(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, message []byte) {
 		whole := bytes.Clone(message)
-		line, dated := appendLine(nil, message, []byte("host.example"), received)
+		line, r := appendLine(nil, message, []byte("host.example"), received)
 		if !bytes.Equal(message, whole) {
 			t.Fatal("the message was changed")
 		}
 		if len(line) > len(message)+len(stamped)+len("host.example")+len("  : []") {
 			t.Errorf("%q became %q", message, line)
 		}
-		if !dated && !bytes.HasPrefix(line, []byte(stamped+" ")) {
+		if r.undated && !bytes.HasPrefix(line, []byte(stamped+" ")) {
 			t.Errorf("%q has the time of receipt and does not show it: %q", message, line)
 		}
 		text := appendText(nil, message)

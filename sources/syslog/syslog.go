@@ -313,10 +313,13 @@ func (s *Source) add(b *batch, message, sender []byte, truncated bool) {
 	if s.config.TextOnly {
 		b.text = appendText(b.text, message)
 	} else {
-		var dated bool
-		b.text, dated = appendLine(b.text, message, sender, time.Now())
-		if !dated {
+		var r remarks
+		b.text, r = appendLine(b.text, message, sender, time.Now())
+		if r.undated {
 			b.undated++
+		}
+		if r.nameCut {
+			s.note("messages say postfix and not which of its programs, so they cannot be counted; in rsyslog take the template RSYSLOG_ForwardFormat, or set parser.permitSlashInProgramName", "sender", string(sender))
 		}
 	}
 	if len(b.text) == start {

@@ -21,7 +21,7 @@ import (
 	"github.com/bouncemeter/bouncemeter/internal/simulate"
 )
 
-// daemon is the real program, following one log.
+// daemon is the real program, with one source.
 type daemon struct {
 	cmd          *exec.Cmd
 	output       *bytes.Buffer
@@ -29,6 +29,12 @@ type daemon struct {
 }
 
 func startDaemon(t *testing.T, log, folder string) *daemon {
+	t.Helper()
+	return startDaemonWith(t, fmt.Sprintf("{name: mta1, kind: tail, paths: [%s], timezone: UTC}", log), folder)
+}
+
+// startDaemonWith starts it with another source than a log.
+func startDaemonWith(t *testing.T, source, folder string) *daemon {
 	t.Helper()
 	free, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -39,10 +45,10 @@ func startDaemon(t *testing.T, log, folder string) *daemon {
 	config := filepath.Join(t.TempDir(), "bouncemeter.yaml")
 	if err := os.WriteFile(config, fmt.Appendf(nil, `
 sources:
-  - {name: mta1, kind: tail, paths: [%s], timezone: UTC}
+  - %s
 ledger: {sqlite: %s}
 http: {listen: "%s"}
-`, log, d.ledger, d.http), 0o600); err != nil {
+`, source, d.ledger, d.http), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	d.cmd = exec.Command(binary, "run", "-c", config)

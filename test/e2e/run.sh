@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the end-to-end tests against real servers, as root on Debian.
-# Installs the Debian packages postfix (not configured, not started), logrotate
-# and xz-utils, as far as they are missing. Exim, Sendmail and OpenSMTPD exclude
+# Installs the Debian packages postfix (not configured, not started), logrotate,
+# xz-utils and rsyslog with TLS, as far as they are missing. Exim, Sendmail and OpenSMTPD exclude
 # each other as packages: their files are unpacked into a folder, and only the
 # libraries that they need are installed.
 set -euo pipefail
@@ -10,6 +10,10 @@ if ! command -v postfix >/dev/null || ! command -v logrotate >/dev/null || ! com
 	echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postfix logrotate xz-utils >/dev/null
+fi
+if ! command -v rsyslogd >/dev/null || ! [ -e "$(dirname "$(find /usr/lib -name omfwd.so -o -name imuxsock.so | head -1)")/lmnsd_ossl.so" ]; then
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends rsyslog rsyslog-openssl >/dev/null
 fi
 mtas=/var/cache/bouncemeter-e2e
 if ! [ -e "$mtas/complete" ]; then

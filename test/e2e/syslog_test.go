@@ -1,0 +1,180 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A real rsyslog takes messages as programs log them, and sends them on in each
+// way that docs/receiving.md names. All come to the same counts.
+func TestRsyslog(t *testing.T) {
+	needsServers(t)
+	dir := t.TempDir()
+	mta, now := simulator(t)
+	var lines bytes.Buffer
+	if _, err := mta.WriteUntil(&lines, now.Add(20*time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	want := bytes.Count(lines.Bytes(), []byte("\n"))
+	log := filepath.Join(dir, "mail.log")
+	if err := os.WriteFile(log, lines.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	selfSigned(t, dir)
+
+	// A daemon for each way, since the counts of a ledger are of all its sources.
+	ways := []struct{ name, listen, action string }{
+		{"tcp", "tcp:127.0.0.1:%d", `protocol="tcp" TCP_Framing="octet-counted" template="RSYSLOG_ForwardFormat"`},
+		{"5424", "tcp:127.0.0.1:%d", `protocol="tcp" TCP_Framing="octet-counted" template="RSYSLOG_SyslogProtocol23Format"`},
+		{"default", "tcp:127.0.0.1:%d", `protocol="tcp"`},
+		{"tls", "tls:127.0.0.1:%d", `protocol="tcp" TCP_Framing="octet-counted" template="RSYSLOG_SyslogProtocol23Format" StreamDriver="ossl" StreamDriverMode="1" StreamDriverAuthMode="x509/certvalid"`},
+		{"udp", "udp:127.0.0.1:%d", `protocol="udp" template="RSYSLOG_SyslogProtocol23Format"`},
+	}
+	var rules bytes.Buffer
+	socket := filepath.Join(dir, "rsyslog")
+	fmt.Fprintf(&rules, `global(workDirectory="%[1]s" maxMessageSize="64k" parser.permitSlashInProgramName="on" defaultNetstreamDriverCAFile="%[1]s/cert.pem" defaultNetstreamDriverCertFile="%[1]s/cert.pem" defaultNetstreamDriverKeyFile="%[1]s/key.pem")
+module(load="imuxsock" SysSock.Use="off")
+input(type="imuxsock" Socket="%[2]s" IgnoreTimestamp="off" UseSysTimeStamp="off" RateLimit.Interval="0")
+`, dir, socket)
+	daemons := make([]*daemon, len(ways))
+	for i, w := range ways {
+		folder := filepath.Join(dir, w.name)
+		if err := os.Mkdir(folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		port := freePort(t)
+		extra := ""
+		if w.name == "tls" {
+			extra = fmt.Sprintf(", tls: {cert_file: %[1]s/cert.pem, key_file: %[1]s/key.pem, ca_file: %[1]s/cert.pem}", dir)
+		}
+		daemons[i] = startDaemonWith(t, fmt.Sprintf(`{name: mta1, kind: syslog, listen: "%s", timezone: UTC%s}`, fmt.Sprintf(w.listen, port), extra), folder)
+		eventually(t, daemons[i], "it listens", func() bool { return strings.Contains(daemons[i].output.String(), "listening for syslog") })
+		fmt.Fprintf(&rules, `action(type="omfwd" target="127.0.0.1" port="%d" queue.type="LinkedList" queue.size="200000" queue.dequeueBatchSize="100" action.resumeRetryCount="-1" %s)`+"\n", port, w.action)
+	}
+	config := filepath.Join(dir, "rsyslog.conf")
+	if err := os.WriteFile(config, rules.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var output bytes.Buffer
+	server := exec.Command("rsyslogd", "-n", "-f", config, "-i", filepath.Join(dir, "pid"))
+	server.Stderr, server.Env = &output, append(os.Environ(), "TZ=UTC")
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		server.Process.Kill()
+		server.Wait()
+	}()
+
+	program := logSocket(t, socket, &output)
+	for line := range strings.Lines(lines.String()) {
+		// As syslog(3) writes it: with the time and without a host.
+		stamp, rest := line[:len(time.Stamp)], line[len(time.Stamp)+1:]
+		_, rest, _ = strings.Cut(strings.TrimSuffix(rest, "\n"), " ")
+		if _, err := fmt.Fprintf(program, "<22>%s %s", stamp, rest); err != nil {
+			t.Fatalf("%v\n%s", err, output.String())
+		}
+	}
+	var first map[string]any
+	for i, w := range ways {
+		d := daemons[i]
+		if w.name == "udp" { // what is lost is counted
+			eventually(t, d, "all datagrams are accounted for", func() bool {
+				_, text := d.get(t, "/metrics")
+				return sample(text, `bouncemeter_syslog_messages_total{result="received",source="mta1"}`)+
+					sample(text, `bouncemeter_syslog_messages_total{result="dropped_overflow",source="mta1"}`) >= float64(want)
+			})
+			d.stop(t)
+			continue
+		}
+		eventually(t, d, w.name+": all lines are counted", func() bool { return d.counted(t, int64(want)) })
+		d.stop(t)
+		got := report(t, "--ledger", d.ledger)
+		if got["malformed"] != float64(0) {
+			t.Errorf("%s: %v lines are malformed", w.name, got["malformed"])
+		}
+		if first == nil {
+			first = got
+			whole := report(t, "--timezone", "UTC", log)
+			if diff := cmp.Diff(whole["outcomes"], got["outcomes"]); diff != "" {
+				t.Errorf("%s (-file +syslog)\n%s", w.name, diff)
+			}
+			if diff := cmp.Diff(whole["categories"], got["categories"]); diff != "" {
+				t.Errorf("%s (-file +syslog)\n%s", w.name, diff)
+			}
+			continue
+		}
+		if diff := cmp.Diff(first, got); diff != "" {
+			t.Errorf("(-%s +%s)\n%s", ways[0].name, w.name, diff)
+		}
+	}
+}
+
+// sample returns the value of a metric, or 0 without one.
+func sample(text, name string) (value float64) {
+	if _, rest, found := strings.Cut(text, "\n"+name+" "); found {
+		_, _ = fmt.Sscan(rest, &value)
+	}
+	return value
+}
+
+// logSocket connects to a datagram socket once it is there.
+func logSocket(t *testing.T, path string, output *bytes.Buffer) io.Writer {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		conn, err := net.Dial("unixgram", path)
+		if err == nil {
+			t.Cleanup(func() { conn.Close() })
+			return conn
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%v\n%s", err, output.String())
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// selfSigned writes cert.pem and key.pem: for server and client alike, and their
+// own authority.
+func selfSigned(t *testing.T, dir string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "syslog.example"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	certificate, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: certificate}, "key.pem": {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
