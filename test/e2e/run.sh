@@ -11,7 +11,7 @@ if ! command -v postfix >/dev/null || ! command -v logrotate >/dev/null || ! com
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postfix logrotate xz-utils >/dev/null
 fi
-if ! command -v rsyslogd >/dev/null || ! [ -e "$(dirname "$(find /usr/lib -name omfwd.so -o -name imuxsock.so | head -1)")/lmnsd_ossl.so" ]; then
+if ! dpkg -s rsyslog rsyslog-openssl >/dev/null 2>&1; then
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends rsyslog rsyslog-openssl >/dev/null
 fi
