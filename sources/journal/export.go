@@ -123,16 +123,14 @@ func (d *decoder) next(data []byte) (used int, done bool, err error) {
 			continue
 		case n < 0 && len(rest) < d.room():
 			return used, false, nil
-		case n < 0:
-			name, value, ok := bytes.Cut(rest, []byte("="))
-			if !ok {
-				return used, false, errExport
-			}
-			d.set(name, value)
+		case !d.begun && bytes.HasPrefix(rest, []byte("-- ")): // old versions tell of reboots
 			d.toEnd = true
-			return len(data), false, nil
+			continue
 		}
-		line := rest[:n]
+		line := rest
+		if n >= 0 {
+			line = rest[:n]
+		}
 		switch name, value, ok := bytes.Cut(line, []byte("=")); {
 		case len(line) == 0:
 			used++
@@ -140,13 +138,14 @@ func (d *decoder) next(data []byte) (used int, done bool, err error) {
 				d.begun = false
 				return used, true, nil
 			}
+		case !isName(name), n < 0 && !ok:
+			return used, false, errExport
 		case ok:
 			d.set(name, value)
-			used += n + 1
-		case !d.begun && bytes.HasPrefix(line, []byte("-- ")): // old versions tell of reboots
-			used += n + 1
+			used += len(line)
+			d.toEnd = true
 		default:
-			n, enough, err := d.binary(line, rest[n+1:])
+			n, enough, err := d.binary(name, rest[n+1:])
 			if err != nil || !enough {
 				return used, false, err
 			}
@@ -159,9 +158,6 @@ func (d *decoder) next(data []byte) (used int, done bool, err error) {
 // are used, and whether there were enough.
 func (d *decoder) binary(name, data []byte) (used int, enough bool, err error) {
 	const head = 8
-	if !isName(name) {
-		return 0, false, errExport
-	}
 	if len(data) < head {
 		return 0, false, nil
 	}
@@ -207,11 +203,12 @@ func fieldByName(name []byte) int {
 	return -1
 }
 
+// isName reports whether journald takes name for that of a field.
 func isName(name []byte) bool {
 	for _, c := range name {
 		if (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' {
 			return false
 		}
 	}
-	return len(name) > 0
+	return len(name) > 0 && len(name) <= 64
 }
