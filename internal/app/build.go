@@ -13,6 +13,7 @@ import (
 	"github.com/bouncemeter/bouncemeter/pipeline"
 	"github.com/bouncemeter/bouncemeter/sources/dialect"
 	"github.com/bouncemeter/bouncemeter/sources/dialect/message"
+	"github.com/bouncemeter/bouncemeter/sources/journal"
 	"github.com/bouncemeter/bouncemeter/sources/kafka"
 	"github.com/bouncemeter/bouncemeter/sources/lmtp"
 	"github.com/bouncemeter/bouncemeter/sources/mailbox"
@@ -84,12 +85,19 @@ func inputs(c *config.Config, log *slog.Logger) ([]pipeline.Input, error) {
 				Spool: spool.Config{Dir: c.SpoolOf(&s), MaxBytes: int64(s.SpoolBytes)}, Log: log,
 			})
 			in.Source = lanes[*spool.Lane]{r}
+		case "journald":
+			var j *journal.Source
+			j, err = journal.New(journal.Config{
+				Units: s.Units, Identifiers: s.Identifiers, Start: s.Start, Directory: strings.Join(s.Paths, ""),
+				MaxLine: int(s.MaxLineBytes), TextOnly: !s.Lines(), Log: log,
+			})
+			in.Source = lanes[*journal.Lane]{j}
 		case "stdin":
 			var f *tail.Files
 			f, err = tail.OpenFiles([]string{"-"}, tail.FilesOptions{MaxLineBytes: int(s.MaxLineBytes)})
 			in.Source = oneLane{f}
 		default:
-			err = fmt.Errorf("unknown kind %q (have tail, stdin, kafka, maildir, lmtp, webhook, syslog)", s.Kind)
+			err = fmt.Errorf("unknown kind %q (have tail, stdin, kafka, maildir, lmtp, webhook, syslog, journald)", s.Kind)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("source %s: %w", s.Name, err)

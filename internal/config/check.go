@@ -115,6 +115,9 @@ func (l *loader) checkSources(sources []Source) {
 		if !slices.Contains([]string{"lmtp", "webhook", "syslog"}, s.Kind) && s.Listen != "" {
 			l.fault(path+".listen", "a source of this kind does not listen", "write kind: lmtp, webhook or syslog, or remove it")
 		}
+		if s.Kind != "journald" {
+			l.notFor(path, []setting{{"units", len(s.Units) > 0}, {"identifiers", len(s.Identifiers) > 0}}, "of a source that reads the journal", "write kind: journald, or remove it")
+		}
 		switch s.Kind {
 		case "tail", "maildir":
 			l.checkPaths(path, s, paths)
@@ -128,6 +131,8 @@ func (l *loader) checkSources(sources []Source) {
 			}
 		case "kafka":
 			l.checkKafka(path, s)
+		case "journald":
+			l.checkJournal(path, s)
 		case "stdin":
 			if len(s.Paths) > 0 {
 				l.fault(path+".paths", "standard input has no paths", "remove them, or write kind: tail")
@@ -234,6 +239,7 @@ func (l *loader) checkHost(c *Config) {
 			l.checkLogs(fmt.Sprintf("sources[%d].paths[%d]", i, j), pattern)
 		}
 	}
+	l.checkJournalHost(c)
 	l.checkReceiverHost(c)
 	l.checkFolder("ledger.sqlite", c.Ledger.SQLite)
 	if c.DeadLetter.Enabled && filepath.Dir(c.DeadLetter.Path) != filepath.Dir(c.Ledger.SQLite) {

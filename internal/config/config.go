@@ -62,8 +62,16 @@ type Source struct {
 	// standard input once, kafka reads topics. maildir reads bounce mails and
 	// abuse reports from Maildirs, lmtp takes them from a mail server. webhook
 	// receives the events of mail providers by HTTP, syslog the log of mail
-	// servers over the network or a local socket.
-	Kind string `yaml:"kind" enum:"tail,stdin,kafka,maildir,lmtp,webhook,syslog"`
+	// servers over the network or a local socket. journald reads the journal of
+	// systemd.
+	Kind string `yaml:"kind" enum:"tail,stdin,kafka,maildir,lmtp,webhook,syslog,journald"`
+	// Units are those of systemd whose journal kind journald reads, such as
+	// postfix@-.service; .service may be left out. The journal itself notes which
+	// unit an entry is of.
+	Units []string `yaml:"units"`
+	// Identifiers are names of programs that kind journald reads, such as sm-mta,
+	// besides those of units. Any program may take any name.
+	Identifiers []string `yaml:"identifiers"`
 	// Listen is where kind lmtp listens: an address such as 127.0.0.1:2424, or
 	// unix:/path/of/a/socket. It should be one that only the mail server reaches.
 	// For kind webhook it is an address with a port, which several may share. For
@@ -85,7 +93,8 @@ type Source struct {
 	// kind lmtp the Maildir in which messages wait until they are counted. Of
 	// log files patterns such as /var/log/mail/*.log match those that appear
 	// later, too. Rotated files need not be named: they are found beside the
-	// live one by their content. Relative paths start at the folder of the
+	// live one by their content. Of kind journald it is the folder of a journal
+	// that is not this machine's. Relative paths start at the folder of the
 	// configuration file.
 	Paths []string `yaml:"paths" format:"path"`
 	// Dialect is the format of the records. That of bounce mails is always

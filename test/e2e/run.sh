@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Runs the end-to-end tests against real servers, as root on Debian.
 # Installs the Debian packages postfix (not configured, not started), logrotate,
-# xz-utils and rsyslog with TLS, as far as they are missing. Exim, Sendmail and OpenSMTPD exclude
-# each other as packages: their files are unpacked into a folder, and only the
-# libraries that they need are installed.
+# xz-utils, rsyslog with TLS, and what writes a journal of systemd, as far as they
+# are missing. Exim, Sendmail and OpenSMTPD exclude each other as packages: their
+# files are unpacked into a folder, and only the libraries that they need are
+# installed.
 set -euo pipefail
 cd "$(dirname "$0")"
 if ! command -v postfix >/dev/null || ! command -v logrotate >/dev/null || ! command -v xz >/dev/null; then
@@ -14,6 +15,10 @@ fi
 if ! dpkg -s rsyslog rsyslog-openssl >/dev/null 2>&1; then
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends rsyslog rsyslog-openssl >/dev/null
+fi
+if ! [ -x /lib/systemd/systemd-journal-remote ]; then
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends systemd systemd-journal-remote procps >/dev/null
 fi
 mtas=/var/cache/bouncemeter-e2e
 if ! [ -e "$mtas/complete" ]; then
