@@ -113,5 +113,8 @@ func (f *framer) nextLine(data []byte) (message []byte, truncated bool, used int
 	}
 }
 
+// skipping reports whether the rest of a truncated message is still to come.
+func (f *framer) skipping() bool { return f.toEnd || f.skip > 0 }
+
 // room is how large a buffer has to be for next to always get on.
 func (f *framer) room() int { return f.max + countDigits + 2 }

@@ -33,6 +33,7 @@ func TestLine(t *testing.T) {
 		{"what rsyslog makes of it", "<22>1 2026-01-12T04:01:07Z mx1 postfix/smtp 311 - -  4F2: removed", "2026-01-12T04:01:07Z mx1 postfix/smtp[311]: 4F2: removed"},
 		{"a name cut at its slash", "<22>1 2026-01-12T04:01:07Z mx1 postfix 311 - - 4F2: removed", "2026-01-12T04:01:07Z mx1 postfix[311]: 4F2: removed"},
 		{"structured data", `<22>1 2026-01-12T04:01:07Z mx1 p 1 ID47 [a@32473 k="] \" \\" n=""][b] x`, "2026-01-12T04:01:07Z mx1 p[1]: x"},
+		{"what syslog-ng makes of it", `<22>1 2026-11-24T17:00:01+00:00 mx1 postfix/smtp 311 - [meta sequenceId="1"] 4F2: removed` + "\n", "2026-11-24T17:00:01+00:00 mx1 postfix/smtp[311]: 4F2: removed"},
 		{"a byte order mark", "<22>1 2026-01-12T04:01:07Z mx1 p 1 - - " + bom + "x", "2026-01-12T04:01:07Z mx1 p[1]: x"},
 		{"nothing is known", "<22>1 - - - - - - x", stamped + " here x"},
 		{"a process with a name", "<22>1 2026-01-12T04:01:07Z mx1 p main - - x", "2026-01-12T04:01:07Z mx1 p: x"},

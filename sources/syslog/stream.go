@@ -215,6 +215,7 @@ func (c *stream) read(ctx context.Context) error {
 	buffer := make([]byte, 0, min(firstBuffer, c.framer.room()))
 	limit := c.source.config.IdleTimeout
 	deadline := time.Now().Add(limit)
+	begun := false // a message, which has not ended
 	for {
 		if ctx.Err() == nil { // else it is set for the end
 			if err := c.conn.SetReadDeadline(deadline); err != nil {
@@ -225,8 +226,7 @@ func (c *stream) read(ctx context.Context) error {
 			}
 		}
 		n, err := c.conn.Read(buffer[len(buffer):cap(buffer)])
-		had := len(buffer)
-		buffer = buffer[:had+n]
+		buffer = buffer[:len(buffer)+n]
 		used, messages, failed := c.take(ctx, buffer)
 		if failed != nil {
 			return failed
@@ -234,16 +234,16 @@ func (c *stream) read(ctx context.Context) error {
 		rest := copy(buffer, buffer[used:])
 		buffer = buffer[:rest]
 		if err != nil {
-			if rest > 0 || c.framer.skip > 0 {
+			if rest > 0 {
 				c.source.stats.cut.Add(1)
 			}
 			return err
 		}
-		switch {
-		case rest == 0 && !c.framer.toEnd && c.framer.skip == 0:
-			deadline = time.Now().Add(limit)
-		case messages > 0 || had == 0: // a message has begun
-			deadline = time.Now().Add(min(limit, messageTimeout))
+		switch was := begun; {
+		case rest == 0 && !c.framer.skipping():
+			begun, deadline = false, time.Now().Add(limit)
+		case !was || messages > 0: // another has begun
+			begun, deadline = true, time.Now().Add(min(limit, messageTimeout))
 		}
 		switch {
 		case rest == cap(buffer):

@@ -266,6 +266,19 @@ func TestHostilePeers(t *testing.T) {
 	send(t, garbage, "16 03 01 this is no syslog")
 	closed(t, garbage)
 	r.counted(Stats{Limit: 1, Idle: 2, Cut: 1, Received: 1, Framing: 1})
+	endless := r.dial(0)
+	send(t, endless, "<22>"+strings.Repeat("x", 2*DefaultMaxMessage))
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(10 * time.Second); ; <-tick.C {
+		if _, err := endless.Write([]byte("x")); err != nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("somebody may keep a connection by sending a byte now and then")
+		}
+	}
+	r.counted(Stats{Limit: 1, Idle: 3, Cut: 1, Received: 2, Framing: 1})
 	var all streams
 	for i := range 9 {
 		if got, want := all.enter(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 8), i < 8; got != want {
