@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/internal/hostile"
 	"github.com/bouncemeter/bouncemeter/pipeline/window"
 )
 
@@ -305,7 +306,7 @@ func TestTimes(t *testing.T) {
 
 // FuzzShort checks that no text gets through that could do anything but be read.
 func FuzzShort(f *testing.F) {
-	f.Add(hostile, 20)
+	f.Add(hostile.Text, 20)
 	f.Add("é\xff", 1)
 	f.Fuzz(func(t *testing.T, s string, most int) {
 		most = min(max(most, 1), 1000)

@@ -20,6 +20,7 @@ import (
 	"github.com/bouncemeter/bouncemeter/classifier"
 	"github.com/bouncemeter/bouncemeter/classifier/mine"
 	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/internal/report"
 	"github.com/bouncemeter/bouncemeter/ledger"
 )
 
@@ -147,10 +148,10 @@ func (s *Server) explain(v *view, text, mx string) *tried {
 	if verdict.RetryAfter > 0 {
 		fact("retry after", (time.Duration(verdict.RetryAfter) * time.Second).String(), "asked for by the server")
 	}
-	t.Before = x.Normalised
+	t.Before = report.CleanPart(x.Normalised)
 	if len(x.Evidence) > 0 && len(x.Evidence[0].Matches) > 0 {
 		m := x.Evidence[0].Matches[0]
-		t.Before, t.Marked, t.After = x.Normalised[:m.Start], x.Normalised[m.Start:m.End], x.Normalised[m.End:]
+		t.Before, t.Marked, t.After = report.CleanPart(x.Normalised[:m.Start]), report.CleanPart(x.Normalised[m.Start:m.End]), report.CleanPart(x.Normalised[m.End:])
 	}
 	for i, ev := range x.Evidence[:min(len(x.Evidence), 30)] {
 		row := ruleRow{

@@ -118,7 +118,7 @@ func (k alertsListCommand) Run(ctx context.Context, c console) error {
 		return y.Resolved.Compare(x.Resolved)
 	})
 	if k.Output == "json" {
-		return writeIndented(c.out, map[string]any{"alerts": changes})
+		return report.EncodeJSON(c.out, map[string]any{"alerts": changes})
 	}
 	if len(changes) == 0 {
 		_, err := fmt.Fprintf(c.out, "No alert is open, and none ended in the last %s.\n", k.Last)
@@ -140,13 +140,6 @@ func (k alertsListCommand) Run(ctx context.Context, c console) error {
 			a.Since.Local().Format("2006-01-02 15:04"), lasted(end.Sub(a.Since)), report.Clean(cmp.Or(a.Title, a.Rule)))
 	}
 	return w.Flush()
-}
-
-func writeIndented(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }
 
 func lasted(d time.Duration) string {
@@ -187,7 +180,7 @@ func (k alertsExplainCommand) Run(ctx context.Context, c console) error {
 	}
 	last := &changes[len(changes)-1]
 	if k.Output == "json" {
-		return writeIndented(c.out, map[string]any{"alert": last.Alert, "changes": changes})
+		return report.EncodeJSON(c.out, map[string]any{"alert": last.Alert, "changes": changes})
 	}
 	w := bufio.NewWriter(c.out)
 	explainAlert(w, &last.alert)

@@ -246,12 +246,13 @@ func (j *backtest) json(out io.Writer) error {
 		}
 		all = append(all, x)
 	}
-	return writeIndented(out, map[string]any{"alerts": all})
+	return report.EncodeJSON(out, map[string]any{"alerts": all})
 }
 
 // backtestPage needs nothing else: it can be mailed.
 var backtestPage = template.Must(template.New("").Funcs(template.FuncMap{
 	"clock": func(t time.Time) string { return t.Local().Format("2006-01-02 15:04") },
+	"clean": report.Clean,
 }).Parse(`<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Alerts that would have been raised</title>
 <style>
@@ -260,9 +261,9 @@ article{border-left:.3rem solid #888;padding:.1rem 1rem;margin:1.5rem 0}.critica
 h2{font-size:1.1rem;margin:0}p{margin:.3rem 0}small{opacity:.75}
 </style></head><body>
 <h1>Alerts that would have been raised</h1>
-{{with .Alerts}}{{range .}}<article class="{{.Severity}}"><h2>{{.Title}}</h2>
+{{with .Alerts}}{{range .}}<article class="{{.Severity}}"><h2>{{clean .Title}}</h2>
 <small>{{.Severity}}, rule {{.Rule}}, fired {{clock .Fired}}</small>
-<p>{{.Summary}}</p><p>{{.Advice}}</p></article>
+<p>{{clean .Summary}}</p><p>{{clean .Advice}}</p></article>
 {{end}}{{else}}<p>None, in {{printf "%.1f" .Days}} days.</p>{{end}}
 </body></html>
 `))

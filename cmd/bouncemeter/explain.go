@@ -1,13 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/bouncemeter/bouncemeter/classifier"
 	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/internal/report"
 )
 
 type explainCommand struct {
@@ -28,10 +28,7 @@ func (k explainCommand) Run(c console) error {
 	session.Classify(&e)
 	verdict, x := newResult(session, &e), rules.Explain(&e)
 	if k.Output == "json" {
-		encoder := json.NewEncoder(c.out)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(struct {
+		return report.EncodeJSON(c.out, struct {
 			Verdict result `json:"verdict"`
 			classifier.Explanation
 		}{verdict, x})
@@ -65,10 +62,11 @@ func explainText(b *strings.Builder, v *result, x *classifier.Explanation, color
 	if x.Code != 0 || x.Enhanced != "" {
 		fmt.Fprintf(b, "code      %s\n", strings.TrimSpace(fmt.Sprintf("%s %s", zeroEmpty(x.Code), x.Enhanced)))
 	}
-	fmt.Fprintf(b, "text      %s\n", x.Normalised)
+	fmt.Fprintf(b, "text      %s\n", report.CleanPart(x.Normalised))
 	if len(x.Evidence) > 0 && len(x.Evidence[0].Matches) > 0 {
 		m := x.Evidence[0].Matches[0]
-		fmt.Fprintf(b, "          %s%s%s%s\n", strings.Repeat(" ", len([]rune(x.Normalised[:m.Start]))), mark, strings.Repeat("^", len([]rune(x.Normalised[m.Start:m.End]))), plain)
+		fmt.Fprintf(b, "          %s%s%s%s\n", strings.Repeat(" ", len([]rune(report.CleanPart(x.Normalised[:m.Start])))), mark,
+			strings.Repeat("^", len([]rune(report.CleanPart(x.Normalised[m.Start:m.End])))), plain)
 	}
 	for i, e := range x.Evidence {
 		switch i {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/bouncemeter/bouncemeter/classifier/mine"
 	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/internal/report"
 	"github.com/bouncemeter/bouncemeter/sources/dialect"
 	"github.com/bouncemeter/bouncemeter/sources/tail"
 )
@@ -97,10 +97,7 @@ func (k mineCommand) Run(ctx context.Context, c console) error {
 	clusters, overflow := miner.Clusters()
 	shown := clusters[:min(len(clusters), max(k.Top, 0))]
 	if k.Output == "json" {
-		encoder := json.NewEncoder(c.out)
-		encoder.SetEscapeHTML(false)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(struct {
+		return report.EncodeJSON(c.out, struct {
 			Failures     int            `json:"failures"`
 			Unclassified int            `json:"unclassified"`
 			Overflow     uint64         `json:"overflow"`

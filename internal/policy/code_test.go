@@ -55,6 +55,7 @@ var layers = []layer{
 	{folder: "internal/simulate", ours: []string{"event"}},
 	{folder: "internal/simulate/cmd/*", ours: []string{"event", "internal/simulate"}},
 	{folder: "internal/grafana"},
+	{folder: "internal/hostile", pure: true},
 	{folder: "internal/kafkaclient"},
 	{folder: "internal/short", pure: true},
 	{folder: "internal/policy"},

@@ -37,18 +37,34 @@ func Clean(s string) string {
 			b.WriteByte(' ')
 			space = false
 		}
-		switch {
-		case r == unicode.ReplacementChar && !strings.HasPrefix(s[i:], "\ufffd"):
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case strconv.IsPrint(r):
-			b.WriteRune(r)
-		case r < 0x80:
-			fmt.Fprintf(&b, `\x%02x`, r)
-		default:
-			fmt.Fprintf(&b, `\u%04x`, r)
+		writeVisible(&b, s, i, r)
+	}
+	return b.String()
+}
+
+// CleanPart is Clean for a part of a line: spaces stay as they are.
+func CleanPart(s string) string {
+	var b strings.Builder
+	for i, r := range s {
+		if !unicode.Is(unicode.Variation_Selector, r) {
+			writeVisible(&b, s, i, r)
 		}
 	}
 	return b.String()
+}
+
+// writeVisible writes r, which is at s[i], or an escape for it.
+func writeVisible(b *strings.Builder, s string, i int, r rune) {
+	switch {
+	case r == unicode.ReplacementChar && !strings.HasPrefix(s[i:], "\ufffd"):
+		fmt.Fprintf(b, `\x%02x`, s[i])
+	case strconv.IsPrint(r):
+		b.WriteRune(r)
+	case r < 0x80:
+		fmt.Fprintf(b, `\x%02x`, r)
+	default:
+		fmt.Fprintf(b, `\u%04x`, r)
+	}
 }
 
 // senderName shows a sender domain: the null sender as it is written.

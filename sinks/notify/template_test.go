@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/bouncemeter/bouncemeter/internal/hostile"
 )
 
 var noon = time.Date(2026, 3, 6, 12, 0, 0, 0, time.UTC)
@@ -146,5 +148,38 @@ func TestTemplatesOfTheManual(t *testing.T) {
 	}
 	if found != 2 {
 		t.Errorf("%d templates", found)
+	}
+}
+
+// TestHostileMessage checks that no field of an alert can do anything in a
+// message but be read.
+func TestHostileMessage(t *testing.T) {
+	a := spf(Firing)
+	a.Title, a.Summary, a.Advice, a.Ending, a.Rule = hostile.Text, hostile.Text, hostile.Text, hostile.Text, hostile.Text
+	a.Labels = map[string]string{"provider": hostile.Text, "sender_domain": hostile.Name}
+	a.Explanation[0].Element, a.Unchanged, a.Samples, a.Top = hostile.Text, []string{hostile.Text}, []string{hostile.Text, hostile.Name}, []string{hostile.Text}
+	a.Templates = []Wording{{Text: hostile.Text, Attempts: 7}}
+	for _, f := range []Format{Plain, HTML, Slack, Markdown} {
+		for _, own := range []string{"", `{{range .Alerts}}{{.Labels.provider}} {{.Labels.sender_domain}} {{.Title}} {{join .Replies " "}}{{end}}`} {
+			tm, err := NewTemplate(TemplateConfig{Format: f, TitleFormat: f, Link: "https://bm.example/", Title: own, Text: own})
+			if err != nil {
+				t.Fatal(err)
+			}
+			title, text := tm.Message("ops", &News{Items: []Item{{Alert: a}}})
+			for _, got := range []string{title, text} {
+				if what, found := hostile.Acting(strings.ReplaceAll(got, joiner, "")); found {
+					t.Errorf("%s: there is %s in %q", f, what, got)
+				}
+				if strings.Contains(got, "@here") || strings.Contains(got, "<!channel") {
+					t.Errorf("%s: it calls people: %q", f, got)
+				}
+				if (f == HTML || f == Slack) && strings.ContainsAny(got, "<>") || f == Markdown && strings.Contains(got, "[x](") {
+					t.Errorf("%s: there is markup in %q", f, got)
+				}
+				if !strings.Contains(strings.ReplaceAll(got, joiner, ""), "window.owned=1") && !strings.Contains(got, `window\.owned`) {
+					t.Errorf("%s: it is not shown: %q", f, got)
+				}
+			}
+		}
 	}
 }

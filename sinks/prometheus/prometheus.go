@@ -5,8 +5,10 @@
 package prometheus
 
 import (
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -96,7 +98,20 @@ func (s *Sink) CommitTook(d time.Duration) { s.commitTook.Observe(d.Seconds()) }
 // CommitFailed counts a commit that failed.
 func (s *Sink) CommitFailed() { s.commitFailed.Inc() }
 
+// plain returns a name as the value of a label: without what is no visible
+// character, which a strange sender domain may have. Names that become the same
+// are counted together.
+func plain(name string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, name)
+}
+
 func (s *Sink) count(k key, attempts, firsts int64) {
+	k.senderDomain = plain(k.senderDomain)
 	c := s.counts[k]
 	if c == nil {
 		c = new(count)
