@@ -1,9 +1,13 @@
 package postgres
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -24,6 +28,7 @@ func (l *Ledger) fault(doing string, err error) error {
 	remedy := ""
 	var e *pgconn.PgError
 	var connect *pgconn.ConnectError
+	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &e):
 		remedy = remedies[e.Code]
@@ -33,6 +38,10 @@ func (l *Ledger) fault(doing string, err error) error {
 		case remedy == "" && (strings.HasPrefix(e.Code, "08") || strings.HasPrefix(e.Code, "57P")):
 			remedy = "the server is stopping or starting: it is tried again"
 		}
+	case errors.As(err, &certificate):
+		remedy = "the server's certificate is not trusted: name the authority as sslrootcert in the DSN, and the server as the certificate does"
+	case errors.As(err, &connect) && strings.Contains(err.Error(), "server refused TLS connection"):
+		remedy = "the server speaks no TLS: let it, or give sslmode=disable in the DSN if the network may be trusted"
 	case errors.As(err, &connect):
 		remedy = "check that the server runs, and the DSN's host and port"
 	}
@@ -40,6 +49,24 @@ func (l *Ledger) fault(doing string, err error) error {
 		remedy += ": "
 	}
 	return fmt.Errorf("%s: %s: %s%w", l.name, doing, remedy, oneLine{err})
+}
+
+// Temporary reports whether what failed may go on in a while without anybody's
+// help: the server is away, starting or stopping, or has no connection left.
+func Temporary(err error) bool {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return strings.HasPrefix(e.Code, "08") || strings.HasPrefix(e.Code, "57P") || e.Code == "53300"
+	}
+	var certificate *tls.CertificateVerificationError
+	var connect *pgconn.ConnectError
+	var network net.Error
+	switch {
+	case errors.As(err, &certificate), errors.Is(err, context.Canceled), errors.Is(err, fs.ErrClosed):
+		return false
+	}
+	return errors.As(err, &connect) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, context.DeadlineExceeded) || pgconn.SafeToRetry(err)
 }
 
 // remedies are what to do about errors, by their SQLSTATE.

@@ -2,23 +2,35 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// How a lease is watched. Its holder finds a lost connection within beat and
-// answer; others ask each beat. The server ends the connection of a machine
-// that is gone about 10 s after it was last heard of, and with it the lock.
+// How a lease is watched. Its holder asks each beat and finds a lost connection
+// within beat and answer; others ask for the lock each beat. The server ends a
+// connection that has been silent for longer than silence, and with it the lock:
+// that of a process that is stopped, of a machine that is gone or cut off, and
+// that of a server's own packets which nobody acknowledges.
 const (
-	beat   = time.Second
-	answer = 3 * time.Second
+	beat    = time.Second
+	answer  = 3 * time.Second
+	silence = 5 * time.Second
 )
+
+// leaseParameters are those of the connections that leases are asked for on.
+func leaseParameters() map[string]string {
+	return map[string]string{
+		"application_name":  "bouncemeter lease",
+		"statement_timeout": "5000", "idle_session_timeout": strconv.FormatInt(silence.Milliseconds(), 10),
+		"tcp_keepalives_idle": "2", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "3", "tcp_user_timeout": strconv.FormatInt(silence.Milliseconds(), 10),
+	}
+}
 
 // Lease waits until no other process and no other caller holds the lease of
 // this ledger, also while the server cannot be reached. The context it returns
@@ -31,60 +43,51 @@ func (l *Ledger) Lease(ctx context.Context) (lease context.Context, release func
 	}
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
+	var c *pgx.Conn // nil while not connected
 	for {
-		c, err := l.tryLease(ctx)
-		if err != nil && !unreachable(err) {
-			return nil, nil, l.fault("lease", err)
+		select {
+		case <-l.closing:
+			hangUp(c)
+			return nil, nil, fmt.Errorf("%s: lease: %w", l.name, fs.ErrClosed)
+		default:
 		}
-		if c != nil {
+		ours := false
+		if c, ours, err = l.tryLease(ctx, c); ours {
 			lease, release := l.hold(ctx, c)
 			return lease, release, nil
 		}
+		if err != nil && ctx.Err() == nil && !Temporary(err) {
+			return nil, nil, l.fault("lease", err)
+		}
 		select {
 		case <-l.closing:
+			hangUp(c)
 			return nil, nil, fmt.Errorf("%s: lease: %w", l.name, fs.ErrClosed)
 		case <-ctx.Done():
+			hangUp(c)
 			return nil, nil, fmt.Errorf("%s: lease: %w", l.name, ctx.Err())
 		case <-tick.C:
 		}
 	}
 }
 
-// unreachable reports whether err may be over in a while without anybody's help.
-func unreachable(err error) bool {
-	var e *pgconn.PgError
-	if errors.As(err, &e) {
-		return e.Code[:2] == "08" || e.Code[:3] == "57P" || e.Code == "53300"
-	}
-	return !errors.Is(err, context.Canceled) && !errors.Is(err, fs.ErrClosed)
-}
-
-// tryLease returns a connection that holds the lock, or nil if another does.
-func (l *Ledger) tryLease(ctx context.Context) (*pgx.Conn, error) {
-	select {
-	case <-l.closing:
-		return nil, fs.ErrClosed
-	default:
-	}
+// tryLease asks for the lock on c, or on a new connection if that is nil. It
+// returns the connection to ask on again, nil after an error.
+func (l *Ledger) tryLease(ctx context.Context, c *pgx.Conn) (_ *pgx.Conn, ours bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	config := l.pool.config.Copy()
-	for name, value := range map[string]string{
-		"tcp_keepalives_idle": "3", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3", "tcp_user_timeout": "9000",
-		"statement_timeout": "5000", "application_name": "bouncemeter lease",
-	} {
-		config.RuntimeParams[name] = value
+	if c == nil {
+		config := l.pool.config.Copy()
+		maps.Copy(config.RuntimeParams, leaseParameters())
+		if c, err = pgx.ConnectConfig(ctx, config); err != nil {
+			return nil, false, err
+		}
 	}
-	c, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return nil, err
+	if err := c.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", l.locks.detection).Scan(&ours); err != nil {
+		hangUp(c)
+		return nil, false, err
 	}
-	var ours bool
-	if err := c.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", l.locks.detection).Scan(&ours); err != nil || !ours {
-		hangUp(&conn{Conn: c})
-		return nil, err
-	}
-	return c, nil
+	return c, ours, nil
 }
 
 // hold watches the connection until the lease is over.
@@ -95,7 +98,7 @@ func (l *Ledger) hold(ctx context.Context, c *pgx.Conn) (lease context.Context, 
 	go func() {
 		defer l.work.Done()
 		defer close(done)
-		defer hangUp(&conn{Conn: c})
+		defer hangUp(c)
 		tick := time.NewTicker(beat)
 		defer tick.Stop()
 		for {

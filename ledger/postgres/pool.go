@@ -83,7 +83,7 @@ func (p *pool) forget() {
 			if !open {
 				return
 			}
-			hangUp(c)
+			c.hangUp()
 			p.idle <- nil
 		default:
 			return
@@ -91,7 +91,15 @@ func (p *pool) forget() {
 	}
 }
 
-func hangUp(c *conn) {
+// hangUp ends the connection; a nil one is none.
+func (c *conn) hangUp() {
+	if c != nil {
+		hangUp(c.Conn)
+	}
+}
+
+// hangUp ends a connection; a nil one is none.
+func hangUp(c *pgx.Conn) {
 	if c == nil {
 		return
 	}
@@ -104,7 +112,7 @@ func hangUp(c *conn) {
 func (p *pool) close() {
 	p.once.Do(func() {
 		for range p.size {
-			hangUp(<-p.idle)
+			(<-p.idle).hangUp()
 		}
 		close(p.idle)
 	})

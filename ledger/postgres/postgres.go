@@ -52,6 +52,7 @@ func (o *Options) setDefaults() {
 // concurrently, and by any number of processes.
 type Ledger struct {
 	name     string // for errors
+	schema   string
 	pool     *pool
 	timeout  time.Duration
 	chunk    int64
@@ -99,16 +100,47 @@ func ReadDSN(path string) (string, error) {
 // Open opens the ledger for one of the processes that write to it. A DSN is a
 // postgres:// URL or key=value pairs, as libpq takes them, TLS included. If the
 // schema is missing or of an older version it is brought up to date, for which
-// the DSN's role must own it; several processes may do so at once.
+// the DSN's role must own it; several processes may do so at once. What would
+// make every commit fail is an error here: a standby, a missing right.
 func Open(ctx context.Context, dsn string, o Options) (*Ledger, error) {
 	l, err := newLedger(dsn, o, false)
 	if err != nil {
 		return nil, err
 	}
-	if err := l.migrate(ctx, o); err != nil {
-		return nil, errors.Join(l.fault("open", err), l.Close())
+	err = l.read(ctx, "open", writable)
+	if err == nil {
+		err = l.migrate(ctx)
+	}
+	if err == nil {
+		err = l.read(ctx, "open", granted)
+	}
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+// Check reports what would keep Open from opening the ledger, without changing
+// anything.
+func Check(ctx context.Context, dsn string, o Options) error {
+	l, err := newLedger(dsn, o, true)
+	if err != nil {
+		return err
+	}
+	err = l.read(ctx, "check", func(ctx context.Context, tx pgx.Tx) error {
+		if err := writable(ctx, tx); err != nil {
+			return err
+		}
+		v, err := l.version(ctx, tx)
+		switch {
+		case err != nil:
+			return err
+		case v < len(migrations()):
+			return l.mayMigrate(ctx, tx)
+		}
+		return granted(ctx, tx)
+	})
+	return errors.Join(err, l.Close())
 }
 
 // OpenReadOnly opens the ledger for queries; the role needs SELECT only.
@@ -138,7 +170,12 @@ func newLedger(dsn string, o Options, readOnly bool) (*Ledger, error) {
 	milliseconds := strconv.FormatInt(o.Timeout.Milliseconds(), 10)
 	set("application_name", "bouncemeter")
 	set("statement_timeout", milliseconds)
-	set("idle_in_transaction_session_timeout", milliseconds)
+	// A process that is stopped in the middle of a commit must not hold its
+	// lane's row for long: who reads the lane now waits for it.
+	set("idle_in_transaction_session_timeout", strconv.FormatInt(min(o.Timeout, 10*time.Second).Milliseconds(), 10))
+	set("tcp_keepalives_idle", "30")
+	set("tcp_keepalives_interval", "10")
+	set("tcp_keepalives_count", "3")
 	config.RuntimeParams["search_path"] = pgx.Identifier{o.Schema}.Sanitize()
 	config.RuntimeParams["timezone"] = "UTC"
 	if config.ConnectTimeout == 0 {
@@ -150,6 +187,7 @@ func newLedger(dsn string, o Options, readOnly bool) (*Ledger, error) {
 	}
 	l := &Ledger{
 		name:    fmt.Sprintf("ledger %s/%s schema %s", host, config.Database, o.Schema),
+		schema:  o.Schema,
 		pool:    newPool(config, o.Connections),
 		timeout: o.Timeout, chunk: o.chunk, readOnly: readOnly, locks: newLocks(o.Schema),
 		series: make(map[*window.Series]int32), closing: make(chan struct{}),

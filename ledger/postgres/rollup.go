@@ -37,7 +37,7 @@ func (l *Ledger) Rollup(ctx context.Context, r ledger.Retention, now time.Time) 
 	if err != nil {
 		return l.fault("roll up", err)
 	}
-	defer hangUp(&conn{Conn: c})
+	defer hangUp(c)
 	var alone bool
 	if err := c.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", l.locks.rollup).Scan(&alone); err != nil || !alone {
 		return l.fault("roll up", err)
