@@ -28,11 +28,8 @@ type Recogniser interface {
 // skipped.
 type auto struct {
 	parsers [shapes]Parser // nil for dialects that this build does not have
+	postfix *postfix       // also one of parsers
 	lines   [shapes]int64
-	// host is that of the last line of Postfix, with the blank after it, and
-	// hostAt where it stood: most lines have the same in the same place.
-	host   []byte
-	hostAt int
 }
 
 // shape is what a line looks like. The values from 1 on are those of
@@ -111,17 +108,20 @@ func newAuto(location *time.Location, details bool) *auto {
 			}
 		}
 	}
+	a.postfix = a.parsers[shapePostfix].(*postfix)
 	return a
 }
 
 // Parse implements Parser.
 func (a *auto) Parse(line []byte, dst []event.Event) ([]event.Event, error) {
-	s := shapePostfix
-	if !a.again(line) {
-		if s = recognise(line); s == shapePostfix {
-			a.remember(line)
-		}
+	// Most logs are Postfix's, and most lines of these tell it by how they begin:
+	// recognise would say the same of what is familiar.
+	var h postfixHeader
+	if a.postfix.familiar(line, &h) {
+		a.lines[shapePostfix]++
+		return a.postfix.message(&h, dst)
 	}
+	s := recognise(line)
 	if s == shapeOther {
 		return dst, nil
 	}
@@ -131,29 +131,6 @@ func (a *auto) Parse(line []byte, dst []event.Event) ([]event.Event, error) {
 	}
 	a.lines[s]++
 	return p.Parse(line, dst)
-}
-
-// again reports whether line is one of Postfix on the host of the one before. It
-// saves time and says nothing that recognise would not.
-func (a *auto) again(line []byte) bool {
-	tag := a.hostAt + len(a.host)
-	if tag == 0 || len(line) < tag || !hasPrefix(line[tag:], "postfix/") || string(line[a.hostAt:tag]) != string(a.host) {
-		return false
-	}
-	if line[10] == 'T' {
-		return isDigit(line[0]) && bytes.IndexByte(line, ' ') == a.hostAt-1
-	}
-	return a.hostAt == len(time.Stamp)+1 && line[15] == ' ' && line[3] == ' ' && line[6] == ' ' && monthByName(line) != 0
-}
-
-func (a *auto) remember(line []byte) {
-	at := len(time.Stamp) + 1
-	if line[10] == 'T' {
-		at = bytes.IndexByte(line, ' ') + 1
-	}
-	if n := indexSpace(line[at:]); n > 0 && line[at-1] == ' ' {
-		a.host, a.hostAt = append(a.host[:0], line[at:at+n+1]...), at
-	}
 }
 
 // Reference implements Parser.

@@ -143,14 +143,10 @@ func eximID(text []byte) int {
 	if len(text) <= n || text[n] != ' ' || text[second] != '-' {
 		return 0
 	}
-	var other uint8
 	for i, c := range text[:n] {
-		if i != 6 && i != second {
-			other |= notInID[c]
+		if i != 6 && i != second && !isAlnum(c) {
+			return 0
 		}
-	}
-	if other != 0 {
-		return 0
 	}
 	return n
 }

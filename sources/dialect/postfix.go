@@ -2,6 +2,7 @@ package dialect
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"time"
@@ -27,6 +28,7 @@ var (
 type postfix struct {
 	syslog
 	details bool
+	origins origins
 }
 
 // newPostfix returns a parser for logs whose RFC 3164 timestamps are in the time
@@ -36,11 +38,11 @@ func newPostfix(location *time.Location, details bool) *postfix {
 	return &postfix{syslog: syslog{location: location}, details: details}
 }
 
-// postfixHeader is a syslog header with the program's name, which own finds out.
+// postfixHeader is a syslog header with the program's name.
 type postfixHeader struct {
 	syslogHeader
-	program []byte // "postfix/smtp"
-	stream  []byte // "postfix"
+	stream []byte // "postfix"; nil if the program is none of Postfix
+	daemon []byte // "smtp"
 }
 
 // maxQueueID bounds the search for the end of a queue id. Short ones are of 6 to
@@ -50,96 +52,147 @@ const maxQueueID = 32
 
 // Parse implements Parser.
 func (p *postfix) Parse(line []byte, dst []event.Event) ([]event.Event, error) {
-	h := postfixHeader{}
-	if err := p.header(line, &h.syslogHeader); err != nil {
-		return dst, err
+	var h postfixHeader
+	if !p.familiar(line, &h) {
+		if err := p.unfamiliar(line, &h); err != nil {
+			return dst, err
+		}
 	}
+	return p.message(&h, dst)
+}
+
+// familiar reads the header of a line of Postfix if it begins as others did
+// lately. It saves time and says nothing that unfamiliar would not.
+func (p *postfix) familiar(line []byte, h *postfixHeader) bool {
+	const shortest = 48 // so that a few words can be loaded without a look at the length
+	if len(line) < shortest {
+		return false
+	}
+	micros, n, err := p.stamp(line)
+	if err != nil || len(line)-n < shortest-len(time.Stamp) || line[n] != ' ' {
+		return false
+	}
+	text := line[n+1:]
+	o := p.origins.of(text)
+	if o.n == 0 || int(o.n) > len(text) || string(text[:o.n]) != string(o.text[:o.n]) {
+		return false
+	}
+	h.time, h.host, h.stream = micros, text[:o.host], text[int(o.host)+1:int(o.n)-1]
+	text = text[o.n:]
+	end := 0
+	for {
+		if len(text) < end+8 {
+			return false
+		}
+		mask := below(binary.LittleEndian.Uint64(text[end:]), '['+1) // most letters are not
+		end += firstByte(mask)
+		if mask != 0 {
+			break
+		}
+	}
+	h.daemon = text[:end]
+	if text[end] == '[' {
+		end++
+		if len(text) < end+8 {
+			return false
+		}
+		end += firstByte(notDigit(binary.LittleEndian.Uint64(text[end:])))
+		if end == len(text) || text[end] != ']' {
+			return false
+		}
+		end++
+	}
+	if len(text) < end+2 || text[end] != ':' || text[end+1] != ' ' {
+		return false
+	}
+	h.body = text[end+2:]
+	return true
+}
+
+// unfamiliar reads the header of any line.
+func (p *postfix) unfamiliar(line []byte, h *postfixHeader) error {
+	if err := p.header(line, &h.syslogHeader); err != nil {
+		return err
+	}
+	h.stream = nil
+	if name, slash := program(h.tag); slash >= 1 {
+		// The stream is the first part of the program's name only ("postfix" of
+		// "postfix/submission/smtpd"): all daemons of an instance share it, and
+		// with it their queue ids, whatever their services are called.
+		h.stream, h.daemon = name[:slash], name[bytes.LastIndexByte(name, '/')+1:]
+		p.origins.learn(h.text, len(h.host), slash+1)
+	}
+	return nil
+}
+
+// message reads what follows the header.
+func (p *postfix) message(h *postfixHeader, dst []event.Event) ([]event.Event, error) {
 	body := h.body
-	end := bytes.IndexByte(body[:min(len(body), maxQueueID)], ':')
-	if end < 1 || len(body) < end+len(": removed") || body[end+1] != ' ' {
+	end := idLength(body)
+	if end < 1 || end >= maxQueueID || len(body) < end+len(": removed") || body[end] != ':' || body[end+1] != ' ' {
+		return dst, nil
+	}
+	if h.stream == nil || body[0] >= 'a' { // a word: "warning", "statistics"
 		return dst, nil
 	}
 	id, text := body[:end], body[end+2:]
 	switch text[0] {
 	case 't':
-		if hasPrefix(text, "to=<") && p.own(&h, id) {
-			return p.delivery(&h, id, text[len("to=<"):], dst)
+		if hasPrefix(text, "to=<") {
+			return p.delivery(h, id, text[len("to=<"):], dst)
 		}
 	case 'f':
-		if hasPrefix(text, "from=<") && p.own(&h, id) {
-			return p.active(&h, id, text[len("from=<"):], dst), nil
+		if hasPrefix(text, "from=<") {
+			return p.active(h, id, text[len("from=<"):], dst), nil
 		}
 	case 'r':
 		switch {
 		case string(text) == "removed" || hasPrefix(text, "removed ("): // delivered; cancelled or discarded on arrival
-			if p.own(&h, id) {
-				return p.add(&h, id, event.Removal, dst), nil
-			}
-		case hasPrefix(text, "reject: ") && p.own(&h, id):
-			return p.rejection(&h, id, text[len("reject: "):], dst), nil
+			return p.add(h, id, event.Removal, dst), nil
+		case hasPrefix(text, "reject: "):
+			return p.rejection(h, id, text[len("reject: "):], dst), nil
 		}
 	case 'm':
 		switch {
-		case hasPrefix(text, "milter-reject: ") && p.own(&h, id):
-			return p.rejection(&h, id, text[len("milter-reject: "):], dst), nil
-		case p.details && hasPrefix(text, "message-id=") && p.own(&h, id):
-			dst = p.add(&h, id, event.Arrival, dst)
+		case hasPrefix(text, "milter-reject: "):
+			return p.rejection(h, id, text[len("milter-reject: "):], dst), nil
+		case p.details && hasPrefix(text, "message-id="):
+			dst = p.add(h, id, event.Arrival, dst)
 			dst[len(dst)-1].MessageID = unbracket(text[len("message-id="):])
 		}
 	case 'c':
 		switch {
-		case string(text) == "canceled" && p.own(&h, id):
-			return p.add(&h, id, event.Removal, dst), nil
-		case p.details && hasPrefix(text, "client=") && p.own(&h, id):
-			dst = p.add(&h, id, event.Arrival, dst)
+		case string(text) == "canceled":
+			return p.add(h, id, event.Removal, dst), nil
+		case p.details && hasPrefix(text, "client="):
+			dst = p.add(h, id, event.Arrival, dst)
 			dst[len(dst)-1].Client = client(text[len("client="):])
 		}
 	case 'u':
-		if p.details && hasPrefix(text, "uid=") && p.own(&h, id) {
-			dst = p.add(&h, id, event.Arrival, dst)
+		if p.details && hasPrefix(text, "uid=") {
+			dst = p.add(h, id, event.Arrival, dst)
 			dst[len(dst)-1].Client, _ = cut(text, ' ')
 		}
 	}
 	return dst, nil
 }
 
-// own reports whether the line is Postfix's: its program's name has a slash and
-// id can be a queue id.
-func (p *postfix) own(h *postfixHeader, id []byte) bool {
-	if id[0] >= 'a' { // a word: "warning", "statistics"
-		return false
-	}
-	var other uint8
-	for _, c := range id {
-		other |= notInID[c]
-	}
-	if other != 0 {
-		return false
-	}
-	name, slash := program(h.tag)
-	if slash < 1 {
-		return false
-	}
-	h.stream, h.program = name[:slash], name
-	return true
-}
-
-// notInID is not zero for bytes that no queue id has: a look-up has no branch
-// to predict wrong.
-var notInID = func() (t [256]uint8) {
-	for c := range t {
-		if !isDigit(byte(c)) && (c|0x20 < 'a' || c|0x20 > 'z') {
-			t[c] = 1
+// idLength returns how many letters and digits text begins with, as far as
+// these may be a queue id.
+func idLength(text []byte) int {
+	n := 0
+	for ; n < maxQueueID && n+8 <= len(text); n += 8 {
+		if mask := notAlnum(binary.LittleEndian.Uint64(text[n:])); mask != 0 {
+			return n + firstByte(mask)
 		}
 	}
-	return t
-}()
+	for n < len(text) && n < maxQueueID && isAlnum(text[n]) {
+		n++
+	}
+	return n
+}
 
 // add appends an event of which the line's header and queue id are known.
-//
-// The stream is the first part of the program's name only ("postfix" of
-// "postfix/submission/smtpd"): all daemons of an instance share it, and with it
-// their queue ids, whatever their services are called.
 func (p *postfix) add(h *postfixHeader, id []byte, kind event.Kind, dst []event.Event) []event.Event {
 	if len(dst) < cap(dst) {
 		dst = dst[:len(dst)+1]
@@ -232,10 +285,9 @@ func (p *postfix) delivery(h *postfixHeader, id, text []byte, dst []event.Event)
 		return dst, errStatus
 	}
 	if e.Outcome == event.Deferred {
-		daemon := h.program[bytes.LastIndexByte(h.program, '/')+1:]
 		// These two deliver nothing: they only report what the queue manager
 		// has decided about a destination or a transport.
-		e.Repeat = string(daemon) == "error" || string(daemon) == "retry"
+		e.Repeat = string(h.daemon) == "error" || string(h.daemon) == "retry"
 	}
 	setReason(e, why)
 	return added, nil

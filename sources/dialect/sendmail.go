@@ -74,14 +74,7 @@ func (p *sendmail) Parse(line []byte, dst []event.Event) ([]event.Event, error) 
 // isSendmailID reports whether id has the form of a queue id: eight letters and
 // digits for the time and the order, then the process id.
 func isSendmailID(id []byte) bool {
-	if len(id) < 13 || len(id) > 18 || !areDigits(id[9:]) {
-		return false
-	}
-	var other uint8
-	for _, c := range id[:9] {
-		other |= notInID[c]
-	}
-	return other == 0
+	return len(id) >= 13 && len(id) <= 18 && areDigits(id[9:]) && idLength(id) == len(id)
 }
 
 func (p *sendmail) add(h *syslogHeader, id []byte, kind event.Kind, dst []event.Event) ([]event.Event, *event.Event) {

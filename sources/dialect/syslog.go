@@ -19,7 +19,8 @@ var (
 // syslogHeader is what stands in front of the message in a log file. Its slices
 // alias the line.
 type syslogHeader struct {
-	time int64 // microseconds since the Unix epoch
+	time int64  // microseconds since the Unix epoch
+	text []byte // from the host on
 	host []byte
 	// tag is the program with its process id, as far as it is known without a
 	// close look: what is before the first colon, if a space follows it. It is
@@ -66,42 +67,18 @@ func (s *syslog) header(line []byte, h *syslogHeader) error {
 	if len(line) < 17 {
 		return errTimestamp
 	}
-	var rest []byte // from the space after the timestamp
-	if date, second := binary.LittleEndian.Uint64(line), binary.LittleEndian.Uint64(line[8:]); date == s.bsdDate && second == s.bsdSecond {
-		h.time, rest = s.bsdMicros, line[len(time.Stamp):]
-	} else if isDigit(line[0]) {
-		micros, n, err := s.rfc3339(line)
-		if err != nil {
-			return err
-		}
-		h.time, rest = micros, line[n:]
-	} else {
-		if line[12] != ':' || !isDigit(line[13]) || !isDigit(line[14]) {
-			return errTimestamp
-		}
-		if clock := uint32(second); date != s.bsdDate || clock != s.bsdClock {
-			unix, err := s.rfc3164(line)
-			if err != nil {
-				return err
-			}
-			s.bsdDate, s.bsdClock, s.bsdUnix, s.bsdSecond = date, clock, unix, 0
-		}
-		number := twoDigits(line[13:])
-		if number > 60 {
-			return errTimestamp
-		}
-		micros, n := fraction(line, len(time.Stamp))
-		h.time, rest = (s.bsdUnix+number)*1e6+micros, line[n:]
-		if n == len(time.Stamp) && rest[0] == ' ' {
-			s.bsdSecond, s.bsdMicros = second, h.time
-		}
+	micros, n, err := s.stamp(line)
+	if err != nil {
+		return err
 	}
+	h.time = micros
+	rest := line[n:]
 	if len(rest) < 2 || rest[0] != ' ' {
 		return errTimestamp
 	}
 	rest = rest[1:]
-	n := indexSpace(rest)
-	if n <= 0 {
+	h.text = rest
+	if n = indexSpace(rest); n <= 0 {
 		return errHost
 	}
 	h.host, rest = rest[:n], rest[n+1:]
@@ -111,6 +88,44 @@ func (s *syslog) header(line []byte, h *syslogHeader) error {
 		h.tag, h.body = rest[:n], rest[n+2:]
 	}
 	return nil
+}
+
+// stamp reads the timestamp at the start of line, which has at least 17 bytes,
+// and returns it with its length.
+func (s *syslog) stamp(line []byte) (micros int64, n int, err error) {
+	date, second := binary.LittleEndian.Uint64(line), binary.LittleEndian.Uint64(line[8:])
+	if date == s.bsdDate && second == s.bsdSecond {
+		return s.bsdMicros, len(time.Stamp), nil
+	}
+	return s.newStamp(line)
+}
+
+// newStamp is stamp for another second than that of the line before.
+func (s *syslog) newStamp(line []byte) (micros int64, n int, err error) {
+	date, second := binary.LittleEndian.Uint64(line), binary.LittleEndian.Uint64(line[8:])
+	if isDigit(line[0]) {
+		return s.rfc3339(line)
+	}
+	if line[12] != ':' || !isDigit(line[13]) || !isDigit(line[14]) {
+		return 0, 0, errTimestamp
+	}
+	if clock := uint32(second); date != s.bsdDate || clock != s.bsdClock {
+		unix, err := s.rfc3164(line)
+		if err != nil {
+			return 0, 0, err
+		}
+		s.bsdDate, s.bsdClock, s.bsdUnix, s.bsdSecond = date, clock, unix, 0
+	}
+	number := twoDigits(line[13:])
+	if number > 60 {
+		return 0, 0, errTimestamp
+	}
+	micros, n = fraction(line, len(time.Stamp))
+	micros += (s.bsdUnix + number) * 1e6
+	if n == len(time.Stamp) && line[n] == ' ' {
+		s.bsdSecond, s.bsdMicros = second, micros
+	}
+	return micros, n, nil
 }
 
 // indexSpace is bytes.IndexByte for a space that is near, such as that after a

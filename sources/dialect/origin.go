@@ -1,0 +1,83 @@
+package dialect
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// origins remembers how lines of Postfix began lately, after their timestamp:
+// with a host and an instance, as in "mx1 postfix/". A log has few of them, and
+// most lines are read by comparing their beginning with one of these instead of
+// looking for its parts.
+//
+// It is a cache: what is not in it is read slowly and with the same result.
+type origins [64]origin
+
+type origin struct {
+	n, host uint8 // lengths of the text, which ends in a slash, and of the host in it
+	text    [originBytes]byte
+}
+
+// originBytes makes an origin fill one line of the processor's cache. Longer ones
+// are not remembered.
+const originBytes = 62
+
+// of returns where the origin that text begins with is or would be. It is chosen
+// by the first 16 bytes, which text must have; for a short origin some of these
+// are of the daemon's name, and then it is in several places.
+func (o *origins) of(text []byte) *origin {
+	x := binary.LittleEndian.Uint64(text)*0x9E3779B97F4A7C15 ^ binary.LittleEndian.Uint64(text[8:])*0xD6E8FEB86659FD93
+	return &o[x>>58]
+}
+
+// learn remembers the beginning of text, which is that of a line from the host
+// on: the host, a blank, and the instance with its slash, of that many bytes.
+func (o *origins) learn(text []byte, host, instance int) {
+	n := host + len(" ") + instance
+	// Some hosts and programs make a line look like one of another format to
+	// auto. They are not remembered, so that auto need not look again.
+	if len(text) < 16 || n > originBytes || !isAlnum(text[0]) || string(text[host+1:n]) == "Sender/" {
+		return
+	}
+	e := o.of(text)
+	e.n, e.host = uint8(n), uint8(host)
+	copy(e.text[:], text[:n])
+}
+
+// What follows looks at eight bytes at once, the lowest of a word being the first
+// in the text, and makes no branch that depends on them. The results have the
+// highest bit of those bytes set that are wanted.
+
+const (
+	eachByte = 0x0101010101010101 // times a byte: that byte in each place
+	highBits = 0x80 * eachByte
+	lowBits  = 0x7f * eachByte
+)
+
+// firstByte returns the index of the first byte of which the highest bit is set,
+// or 8 if there is none.
+func firstByte(mask uint64) int { return bits.TrailingZeros64(mask) / 8 }
+
+// notAlnum finds bytes that are neither ASCII letters nor digits.
+func notAlnum(w uint64) uint64 {
+	// Without its highest bit a byte of at most 0x7f plus 0x80-c has the highest
+	// bit if it is at least c, and nothing is carried into the next one.
+	digit, letter := w&lowBits, w&lowBits|0x20*eachByte
+	digit = (digit + (0x80-'0')*eachByte) &^ (digit + (0x80-'9'-1)*eachByte)
+	letter = (letter + (0x80-'a')*eachByte) &^ (letter + (0x80-'z'-1)*eachByte)
+	return (^(digit | letter) | w) & highBits
+}
+
+// notDigit finds bytes that are no ASCII digits.
+func notDigit(w uint64) uint64 {
+	digit := w & lowBits
+	digit = (digit + (0x80-'0')*eachByte) &^ (digit + (0x80-'9'-1)*eachByte)
+	return (^digit | w) & highBits
+}
+
+// below finds bytes less than c, which is one of ASCII.
+func below(w uint64, c byte) uint64 {
+	return ^(w&lowBits + uint64(0x80-c)*eachByte | w) & highBits
+}
+
+func isAlnum(c byte) bool { return isDigit(c) || c|0x20 >= 'a' && c|0x20 <= 'z' }

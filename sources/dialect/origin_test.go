@@ -1,0 +1,106 @@
+package dialect
+
+import (
+	"encoding/binary"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// parsersOfPostfix are those that remember how lines began.
+var parsersOfPostfix = []func() Parser{
+	func() Parser { return newAuto(time.UTC, false) },
+	func() Parser { return newPostfix(time.UTC, true) },
+}
+
+func withReference(p Parser) Parser {
+	p.Reference(time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC))
+	return p
+}
+
+// What is remembered of the lines before saves time and changes nothing: every
+// line means the same to a parser that has seen others and to a new one.
+func TestNothingIsRememberedThatMatters(t *testing.T) {
+	b, err := os.ReadFile("testdata/postfix.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(b), "\n")
+	for _, line := range lines {
+		if len(line) > 30 { // the same on the same host, broken in several ways
+			lines = append(lines, "X"+line[1:], line[:3]+"x"+line[4:], line[:10]+"T"+line[11:], line[:17]+" "+line[18:], line[:15]+"."+line[16:],
+				strings.Replace(line, "]", "", 1), strings.Replace(line, "[", "", 1), strings.Replace(line, "[", "[x", 1), strings.Replace(line, ": ", ":", 1),
+				strings.Replace(line, "/", "/x/", 1), strings.Replace(line, "/", "/x y", 1), strings.Replace(line, "[", ":[", 1),
+				strings.Replace(line, "]: ", "]: A", 1), strings.Replace(line, "]: ", "]: Ä", 1), strings.Replace(line, "]: ", "]: 0123456789abcdefghijklmnopqrs", 1))
+		}
+	}
+	for _, make := range parsersOfPostfix {
+		p := withReference(make())
+		for _, line := range lines {
+			for range 2 {
+				got, gotErr := p.Parse([]byte(line), nil)
+				want, wantErr := withReference(make()).Parse([]byte(line), nil)
+				if diff := cmp.Diff(want, got); diff != "" || (gotErr == nil) != (wantErr == nil) {
+					t.Fatalf("%q: errors %v and %v, (-new +used)\n%s", line, wantErr, gotErr, diff)
+				}
+			}
+		}
+	}
+}
+
+// The same for lines that nobody has thought of.
+func FuzzOrigins(f *testing.F) {
+	f.Add("mx1", "postfix/smtp[311]: 4F2A1B3C5D: to=<a@b.example>, relay=none, delay=1, dsn=4.4.1, status=deferred (x)", "postfix/qmgr[97]: 4F2A1B3C5D: removed")
+	f.Add("info", "Sender/smtp[311]: 4F2A1B3C5D: from=<a@b.example>, size=1", "Sender/smtp: 4F2A1B3C5D: from=<a@b.example>, size=2")
+	f.Add("{", "x/y: 4F2A1B3C5D: removed                   ", "x/y[: 4F2A1B3C5D: removed               ")
+	f.Fuzz(func(t *testing.T, host, one, other string) {
+		for _, stamp := range []string{"Jan 12 04:01:07 ", "2026-01-12T04:01:07.123456+01:00 "} {
+			for _, make := range parsersOfPostfix {
+				p := withReference(make())
+				for _, line := range []string{"Jan 12 04:01:07 " + host + " " + one, stamp + host + " " + other, stamp + host + " " + one} {
+					got, gotErr := p.Parse([]byte(line), nil)
+					want, wantErr := withReference(make()).Parse([]byte(line), nil)
+					if diff := cmp.Diff(want, got); diff != "" || (gotErr == nil) != (wantErr == nil) {
+						t.Fatalf("%q: errors %v and %v, (-new +used)\n%s", line, wantErr, gotErr, diff)
+					}
+					a, isAuto := p.(*auto)
+					if isAuto && len(line) >= 20 && recognise([]byte(line)) != shapePostfix && a.postfix.familiar([]byte(line), new(postfixHeader)) {
+						t.Fatalf("%q is familiar and none of Postfix", line)
+					}
+				}
+			}
+		}
+	})
+}
+
+// Eight bytes at once are the same as one by one, whatever stands beside them.
+func TestBytesAtOnce(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		atOnce func(uint64) uint64
+		single func(byte) bool
+	}{
+		{"notAlnum", notAlnum, func(c byte) bool { return !isAlnum(c) }},
+		{"notDigit", notDigit, func(c byte) bool { return !isDigit(c) }},
+		{"below", func(w uint64) uint64 { return below(w, '['+1) }, func(c byte) bool { return c <= '[' }},
+	} {
+		for beside := range 256 {
+			for b := range 256 {
+				word := []byte{byte(b), byte(beside), byte(b), byte(beside), byte(beside), byte(b), byte(b), byte(beside)}
+				mask := c.atOnce(binary.LittleEndian.Uint64(word))
+				for i, x := range word {
+					want := uint64(0)
+					if c.single(x) {
+						want = 0x80
+					}
+					if mask>>(8*i)&0xff != want {
+						t.Fatalf("%s(% x) is %016x: wrong at %d", c.name, word, mask, i)
+					}
+				}
+			}
+		}
+	}
+}
