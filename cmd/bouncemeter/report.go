@@ -161,7 +161,33 @@ func (r reportCommand) fromFiles(ctx context.Context, c console) (*report.Report
 	b := report.NewBuilder(0)
 	b.AddDelta(delta)
 	counter.Trend(b.AddTrend)
-	return b.Report(), nil
+	rep := b.Report()
+	if rep.Attempts == 0 && rep.Outcomes.Expired == 0 && len(rep.Notices) == 0 {
+		if err := otherWay(files.Name(), parsers); err != nil {
+			return nil, err
+		}
+	}
+	return rep, nil
+}
+
+// otherWay returns an error that tells how to read what is no log, if the lines
+// look as if that is so.
+func otherWay(name string, parsers []dialect.Parser) error {
+	lines := make(map[dialect.Foreign]int64)
+	for _, p := range parsers {
+		if r, ok := p.(dialect.Recogniser); ok {
+			for f, n := range r.Foreign() {
+				lines[f] += n
+			}
+		}
+	}
+	switch {
+	case lines[dialect.ForeignMail] > 0:
+		return fmt.Errorf("report on %s: these are mails and no log; bouncemeter ingest tells what bounce messages and complaints say", name)
+	case lines[dialect.ForeignExport] > 0:
+		return fmt.Errorf("report on %s: this is a journal in its export format; take journalctl -o json, or -o short-iso", name)
+	}
+	return nil
 }
 
 // sayRecognised tells which dialects the lines were read as, if that was found

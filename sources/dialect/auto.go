@@ -20,6 +20,41 @@ type Recogniser interface {
 	Parser
 	// Recognised returns how many lines have been taken for each dialect so far.
 	Recognised() map[string]int64
+	// Foreign returns how many lines have been taken for what is no log of an MTA
+	// but has another way in.
+	Foreign() map[Foreign]int64
+}
+
+// Foreign is something else that a line looks to be part of.
+type Foreign uint8
+
+const (
+	ForeignNone   Foreign = iota
+	ForeignMail           // the header of a mail, or an mbox
+	ForeignExport         // the Journal Export Format
+	foreigns
+)
+
+// mailFields are how lines in the header of a mail start, in an mbox and in a
+// file with one message.
+var mailFields = [...]string{
+	"From ", "Return-Path: ", "Received: ", "Delivered-To: ", "Message-ID: ", "Message-Id: ", "MIME-Version: ", "Content-Type: ",
+	"From: ", "To: ", "Subject: ", "Date: ",
+}
+
+// foreign says what a line that looks like no dialect looks like instead.
+func foreign(line []byte) Foreign {
+	for _, start := range mailFields {
+		if hasPrefix(line, start) {
+			return ForeignMail
+		}
+	}
+	for _, start := range [...]string{"__CURSOR=", "__REALTIME_TIMESTAMP=", "_SYSTEMD_UNIT="} {
+		if hasPrefix(line, start) {
+			return ForeignExport
+		}
+	}
+	return ForeignNone
 }
 
 // auto hands each line to the dialect that it looks like. That depends on
@@ -30,6 +65,7 @@ type auto struct {
 	parsers [shapes]Parser // nil for dialects that this build does not have
 	postfix *postfix       // also one of parsers
 	lines   [shapes]int64
+	foreign [foreigns]int64 // of the lines that look like no dialect
 }
 
 // shape is what a line looks like. The values from 1 on are those of
@@ -48,12 +84,13 @@ const (
 	shapeZonemta
 	shapePowermta
 	shapeMandrill // as a form; its JSON is among the shapes of jsonShapes
+	shapeCRI      // in an envelope; see wrapped
 	firstJSON     // the shapes of jsonShapes follow
 )
 
 const shapes = int(firstJSON) + len(jsonShapes)
 
-var shapeNames = [...]string{
+var shapeNames = [firstJSON]string{
 	shapePostfix: "postfix", shapeExim: "exim", shapeSendmail: "sendmail", shapeOpensmtpd: "opensmtpd", shapeQmail: "qmail",
 	shapeHaraka: "haraka", shapeZonemta: "zonemta", shapePowermta: "powermta", shapeMandrill: "mandrill",
 }
@@ -85,7 +122,15 @@ var jsonShapes = [...]struct {
 	{"haraka", [3]string{"level", "uuid", "message"}},
 	{"zonemta_json", [3]string{"action", "id", "seq"}},
 	{"halon", [3]string{"type", "message", "attempt"}},
+	{dockerJSON, [3]string{"log", "stream", "time"}},
+	{journalJSON, [3]string{"__REALTIME_TIMESTAMP", "MESSAGE"}},
 }
+
+// The rows of envelopes; see wrapped.
+const (
+	dockerJSON  = "docker"
+	journalJSON = "journal"
+)
 
 // name returns the dialect of a shape.
 func (s shape) name() string {
@@ -97,15 +142,19 @@ func (s shape) name() string {
 
 func newAuto(location *time.Location, details bool) *auto {
 	a := &auto{}
-	made := make(map[string]Parser)
+	made := map[string]Parser{
+		dockerJSON: &wrapped{auto: a, open: openDocker}, journalJSON: &wrapped{auto: a, open: openJournal},
+	}
+	a.parsers[shapeCRI] = &wrapped{auto: a, open: openCRI}
 	for s := shapePostfix; int(s) < shapes; s++ {
+		name := s.name()
 		for _, d := range dialects {
-			if d.name == s.name() {
-				if made[d.name] == nil {
-					made[d.name] = d.make(location, details)
-				}
-				a.parsers[s] = made[d.name]
+			if d.name == name && made[name] == nil {
+				made[name] = d.make(location, details)
 			}
+		}
+		if made[name] != nil {
+			a.parsers[s] = made[name]
 		}
 	}
 	a.postfix = a.parsers[shapePostfix].(*postfix)
@@ -121,15 +170,25 @@ func (a *auto) Parse(line []byte, dst []event.Event) ([]event.Event, error) {
 		a.lines[shapePostfix]++
 		return a.postfix.message(&h, dst)
 	}
-	s := recognise(line)
+	return a.parse(recognise(line), line, dst)
+}
+
+// parse is Parse for a line of which it is known what it looks like.
+func (a *auto) parse(s shape, line []byte, dst []event.Event) ([]event.Event, error) {
 	if s == shapeOther {
 		return dst, nil
 	}
 	p := a.parsers[s]
 	if p == nil {
+		a.foreign[foreign(line)]++
 		return dst, errUnrecognised
 	}
-	a.lines[s]++
+	if _, ok := p.(*wrapped); !ok {
+		a.lines[s]++
+	}
+	if s >= firstJSON && line[0] != '{' && line[0] != '[' && s.name() != "haraka" {
+		line = line[bytes.IndexByte(line, '{'):] // a program logged it through syslog
+	}
 	return p.Parse(line, dst)
 }
 
@@ -167,6 +226,17 @@ func (a *auto) Recognised() map[string]int64 {
 	return lines
 }
 
+// Foreign implements Recogniser.
+func (a *auto) Foreign() map[Foreign]int64 {
+	lines := make(map[Foreign]int64)
+	for f, n := range a.foreign {
+		if n > 0 && Foreign(f) != ForeignNone {
+			lines[Foreign(f)] = n
+		}
+	}
+	return lines
+}
+
 // recognise says what a line looks like.
 func recognise(line []byte) shape {
 	if len(line) == 0 {
@@ -181,7 +251,11 @@ func recognise(line []byte) shape {
 	case c == '@':
 		return shapeQmail
 	case c == '<':
-		return recogniseSyslog(line[priority(line):])
+		n := priority(line)
+		if fields, ok := rfc5424(line[n:]); ok {
+			return recogniseProgram(fields.program, fields.text)
+		}
+		return recogniseSyslog(line[n:])
 	case isDigit(c):
 		switch {
 		case isWall(line):
@@ -242,6 +316,9 @@ func recogniseSyslog(line []byte) shape {
 	var text []byte // from the host on
 	switch {
 	case line[10] == 'T' && isDigit(line[0]):
+		if criHeader(line) > 0 {
+			return shapeCRI
+		}
 		_, text = cut(line, ' ')
 		switch {
 		case len(text) > 0 && text[0] == '{':
@@ -268,13 +345,22 @@ func recogniseSyslog(line []byte) shape {
 	text = text[n+1:]
 	n = 0
 	for n < len(text) && text[n] != '[' && text[n] != ':' && text[n] != ' ' {
-		if text[n] == '/' {
-			return shapePostfix
-		}
 		n++
 	}
 	name := text[:n]
+	var body []byte
+	if end := bytes.Index(text, []byte(": ")); end >= 0 {
+		body = text[end+2:]
+	}
+	return recogniseProgram(name, body)
+}
+
+// recogniseProgram looks at the name of a program, and where that tells nothing
+// at what it says.
+func recogniseProgram(name, body []byte) shape {
 	switch {
+	case bytes.IndexByte(name, '/') >= 0, hasPrefix(name, "postfix"):
+		return shapePostfix
 	case string(name) == "smtpd", hasPrefix(name, "opensmtpd"):
 		return shapeOpensmtpd
 	case hasPrefix(name, "exim"):
@@ -284,11 +370,6 @@ func recogniseSyslog(line []byte) shape {
 	case hasPrefix(name, "sm-"), string(name) == "sendmail":
 		return shapeSendmail
 	}
-	end := bytes.Index(text, []byte(": "))
-	if end < 0 {
-		return shapeOther
-	}
-	body := text[end+2:]
 	if len(body) == 0 {
 		return shapeOther
 	}
@@ -302,7 +383,7 @@ func recogniseSyslog(line []byte) shape {
 	case isZonemta(body):
 		return shapeZonemta
 	}
-	if end = bytes.IndexByte(body[:min(len(body), maxQueueID)], ':'); end > 0 && isSendmailID(body[:end]) {
+	if end := bytes.IndexByte(body[:min(len(body), maxQueueID)], ':'); end > 0 && isSendmailID(body[:end]) {
 		return shapeSendmail
 	}
 	return shapeOther

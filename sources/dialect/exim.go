@@ -346,7 +346,7 @@ fields:
 		}
 	}
 	switch {
-	case errno <= eximRetryBase:
+	case errno <= eximRetryBase, hasPrefix(reason, notReached):
 		// Not tried: the cause is that of the attempt before.
 		e.Repeat, r.Text = true, nil
 	case errno > 0 && len(system) == len(reason):
@@ -360,8 +360,12 @@ fields:
 }
 
 // eximRetryBase is the highest errno of Exim's own for "retry time not reached"
-// and other reasons not to try (ERRNO_RETRY_BASE in its macros.h).
-const eximRetryBase = -52
+// and other reasons not to try (ERRNO_RETRY_BASE in its macros.h). The numbers
+// were others in old versions, whose words tell.
+const (
+	eximRetryBase = -52
+	notReached    = "retry time not reached"
+)
 
 // eximErrno reads a number with sign; what is none is 0.
 func eximErrno(b []byte) int {

@@ -20,7 +20,8 @@ var (
 // postfix reads what Postfix (2.3 and later) writes through syslog, into files
 // by postlogd, or to the journal. What a line is, is told by what follows the
 // queue id and not by the program's name, since any transport may log under any
-// syslog_name; a program is Postfix's if its name has a slash.
+// syslog_name; a program is Postfix's if its name has a slash, or starts with
+// postfix where the rest was cut off.
 //
 // The lines are anchored from left to right. The parts that others control, the
 // addresses and at the end the reason in parentheses, can therefore fake no
@@ -115,12 +116,19 @@ func (p *postfix) unfamiliar(line []byte, h *postfixHeader) error {
 		return err
 	}
 	h.stream = nil
-	if name, slash := program(h.tag); slash >= 1 {
+	name, slash := program(h.tag)
+	switch {
+	case slash >= 1:
 		// The stream is the first part of the program's name only ("postfix" of
 		// "postfix/submission/smtpd"): all daemons of an instance share it, and
 		// with it their queue ids, whatever their services are called.
 		h.stream, h.daemon = name[:slash], name[bytes.LastIndexByte(name, '/')+1:]
-		p.origins.learn(h.text, len(h.host), slash+1)
+		if h.text != nil {
+			p.origins.learn(h.text, len(h.host), slash+1)
+		}
+	case hasPrefix(name, "postfix"):
+		// rsyslog cuts names at the slash when it writes RFC 5424.
+		h.stream, h.daemon = name, nil
 	}
 	return nil
 }

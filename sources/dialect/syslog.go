@@ -20,7 +20,7 @@ var (
 // alias the line.
 type syslogHeader struct {
 	time int64  // microseconds since the Unix epoch
-	text []byte // from the host on
+	text []byte // from the host on; nil with a header of RFC 5424
 	host []byte
 	// tag is the program with its process id, as far as it is known without a
 	// close look: what is before the first colon, if a space follows it. It is
@@ -33,7 +33,9 @@ type syslogHeader struct {
 // syslog reads the header of a line in the forms that log files have: an
 // optional "<PRI>", an RFC 3164 timestamp (15 bytes, English month, no year, no
 // zone; a fraction may follow, as in journalctl -o short-precise) or an RFC 3339
-// one, the host, and the program with or without process id. It is embedded by every dialect that is written through syslog.
+// one, the host, and the program with or without process id; or the header of
+// RFC 5424 after its "<PRI>". It is embedded by every dialect that is written
+// through syslog.
 type syslog struct {
 	location  *time.Location // of RFC 3164 timestamps
 	reference time.Time
@@ -63,6 +65,9 @@ func (s *syslog) Reference(t time.Time) {
 func (s *syslog) header(line []byte, h *syslogHeader) error {
 	if len(line) > 0 && line[0] == '<' {
 		line = line[priority(line):]
+		if fields, ok := rfc5424(line); ok {
+			return s.header5424(&fields, h)
+		}
 	}
 	if len(line) < 17 {
 		return errTimestamp
@@ -126,6 +131,72 @@ func (s *syslog) newStamp(line []byte) (micros int64, n int, err error) {
 		s.bsdSecond, s.bsdMicros = second, micros
 	}
 	return micros, n, nil
+}
+
+// syslog5424 is a line with a header of RFC 5424, which some have rsyslog or
+// syslog-ng write into files. What the line leaves out is nil.
+type syslog5424 struct{ stamp, host, program, text []byte }
+
+// rfc5424 splits "1 TIME HOST PROGRAM PROCID MSGID DATA TEXT" (RFC 5424 section
+// 6), which follows "<PRI>".
+func rfc5424(b []byte) (f syslog5424, ok bool) {
+	if !hasPrefix(b, "1 ") {
+		return f, false
+	}
+	b = b[2:]
+	var procID, msgID []byte
+	for _, field := range [...]*[]byte{&f.stamp, &f.host, &f.program, &procID, &msgID} {
+		if *field, b = cut(b, ' '); len(*field) == 0 || b == nil {
+			return f, false
+		}
+		if string(*field) == "-" {
+			*field = nil
+		}
+	}
+	n := structuredData(b)
+	if n == 0 {
+		return f, false
+	}
+	// A space may be left that RFC 3164 has after the colon.
+	f.text = bytes.TrimLeft(bytes.TrimPrefix(bytes.TrimLeft(b[n:], " "), []byte("\xef\xbb\xbf")), " ")
+	return f, true
+}
+
+// structuredData returns the length of the structured data at the start of b
+// (RFC 5424 section 6.3), "-" or elements in brackets whose values are quoted; 0
+// if there is none.
+func structuredData(b []byte) int {
+	if len(b) > 0 && b[0] == '-' {
+		return 1
+	}
+	n := 0
+	for n < len(b) && b[n] == '[' {
+		for n++; n < len(b) && b[n] != ']'; n++ {
+			if b[n] == '"' {
+				if n = closingQuote(b, n); n < 0 {
+					return 0
+				}
+			}
+		}
+		n++
+	}
+	if n > len(b) || n < len(b) && b[n] != ' ' {
+		return 0
+	}
+	return n
+}
+
+// header5424 is header for a line that rfc5424 has split.
+func (s *syslog) header5424(f *syslog5424, h *syslogHeader) error {
+	micros, n, err := s.rfc3339(f.stamp)
+	if err != nil {
+		return err
+	}
+	if n != len(f.stamp) {
+		return errTimestamp
+	}
+	h.time, h.host, h.tag, h.body = micros, f.host, f.program, f.text
+	return nil
 }
 
 // indexSpace is bytes.IndexByte for a space that is near, such as that after a

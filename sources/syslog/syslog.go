@@ -319,7 +319,7 @@ func (s *Source) add(b *batch, message, sender []byte, truncated bool) {
 			b.undated++
 		}
 		if r.nameCut {
-			s.note("messages say postfix and not which of its programs, so they cannot be counted; in rsyslog take the template RSYSLOG_ForwardFormat, or set parser.permitSlashInProgramName", "sender", string(sender))
+			s.note("messages say postfix and not which of its programs, so what the queue manager repeats cannot always be told from new failures; in rsyslog take the template RSYSLOG_ForwardFormat, or set parser.permitSlashInProgramName", "sender", string(sender))
 		}
 	}
 	if len(b.text) == start {

@@ -106,11 +106,25 @@ func (s *sniffer) Read(p []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if dec == nil {
-		dec = b
+	plain := dec == nil
+	if !plain {
+		b = bufio.NewReaderSize(dec, firstLineBytes)
 	}
-	r.dec, r.stop, r.eager = dec, stop, dec == io.Reader(b)
-	return dec.Read(p)
+	r.dec, r.stop, r.eager = lines(b), stop, plain
+	return r.dec.Read(p)
+}
+
+// splitDocument makes a file that was just opened give the lines of a document, if
+// it is one.
+func (r *file) splitDocument() {
+	if r.dec != nil {
+		r.dec = lines(bufio.NewReaderSize(r.dec, firstLineBytes))
+		return
+	}
+	beginning := io.NewSectionReader(r.f, 0, firstLineBytes)
+	if _, ok := lines(bufio.NewReaderSize(beginning, firstLineBytes)).(*document); ok {
+		r.dec = lines(bufio.NewReaderSize(&counter{r: r.f, n: &r.raw}, firstLineBytes))
+	}
 }
 
 // pipe reads in a goroutine of its own, so that a read that blocks can be given

@@ -37,7 +37,8 @@ type FilesOptions struct {
 }
 
 // OpenFiles opens files that are to be read once: text, or compressed text
-// (.gz, .zst, .bz2, .xz, told by the content). "-" is standard input. They are
+// (.gz, .zst, .bz2, .xz, told by the content). JSON that is written over several
+// lines is read as one record a line. "-" is standard input. They are
 // read in the given order, except that rotations of one log are put in its
 // place from old to new. Everything that keeps a file from being read is
 // reported here, before anything is read, and all of it at once.
@@ -94,6 +95,7 @@ func openOnce(path string, stdin *os.File) (*file, error) {
 	if err != nil {
 		return nil, unreadable(path, err)
 	}
+	f.splitDocument()
 	return f, nil
 }
 
