@@ -23,6 +23,9 @@ type Input struct {
 	Name      string
 	Source    Source
 	NewParser func() dialect.Parser
+	// LanePrefix comes before the names of the lanes: those of several machines
+	// with one ledger must differ.
+	LanePrefix string
 	// EventIDs is how many ids of events are remembered, per lane, to know those
 	// that are told again: for sources whose senders repeat what was not
 	// acknowledged. Zero counts every event.

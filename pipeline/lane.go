@@ -21,6 +21,7 @@ type runner struct {
 	daemon *Daemon
 	input  Input
 	lane   Lane
+	name   string // the lane's in the ledger
 	log    *slog.Logger
 	status *laneStatus
 
@@ -44,16 +45,17 @@ const lastCommit = 5 * time.Second
 // runLane reads a lane until it ends or ctx is done, and commits what it read.
 // Where another process has moved the position, it starts over from there.
 func (d *Daemon) runLane(ctx context.Context, in Input, lane Lane) error {
-	log := d.o.Log.With("source", in.Name, "lane", lane.Name())
-	status := d.status.add(in.Name, lane.Name())
+	name := in.LanePrefix + lane.Name()
+	log := d.o.Log.With("source", in.Name, "lane", name)
+	status := d.status.add(in.Name, name)
 	defer d.status.remove(status)
 	for {
-		r := &runner{daemon: d, input: in, lane: lane, log: log, status: status}
+		r := &runner{daemon: d, input: in, lane: lane, name: name, log: log, status: status}
 		err := r.run(ctx)
 		if !errors.Is(err, ledger.ErrConflict) {
 			return err
 		}
-		log.Error("lane starts over: another process reads the same lane; stop one of them", "err", err)
+		log.Error("lane starts over from where another process has read it to; a lane may have one reader", "err", err)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -64,7 +66,10 @@ func (d *Daemon) runLane(ctx context.Context, in Input, lane Lane) error {
 
 func (r *runner) run(ctx context.Context) error {
 	if err := r.open(ctx); err != nil {
-		return fmt.Errorf("open %s of source %s: %w", r.lane.Name(), r.input.Name, err)
+		if ctx.Err() != nil {
+			return nil // taken away before anything was read
+		}
+		return fmt.Errorf("open %s of source %s: %w", r.name, r.input.Name, err)
 	}
 	defer r.close()
 	for {
@@ -89,7 +94,7 @@ func (r *runner) run(ctx context.Context) error {
 			}
 			return nil
 		default:
-			return fmt.Errorf("read %s of source %s: %w", r.lane.Name(), r.input.Name, err)
+			return fmt.Errorf("read %s of source %s: %w", r.name, r.input.Name, err)
 		}
 	}
 }
@@ -104,11 +109,30 @@ func (r *runner) close() {
 	}
 }
 
-// open resumes the lane from the ledger.
+// open resumes the lane from the ledger, for which it waits.
 func (r *runner) open(ctx context.Context) error {
 	o := &r.daemon.o
+	if err := r.persist(ctx, "resume", r.resume); err != nil {
+		return err
+	}
+	r.status.update(func(s *LaneStatus) { s.Err = nil })
+	r.read, r.committed = r.state.Position, time.Now()
+	if err := r.lane.Open(ctx, r.state.Position); err != nil {
+		return err
+	}
+	for _, s := range o.RecordSinks {
+		r.records = append(r.records, s.Writer(r.input.Name, r.name))
+	}
+	messages, deferred := r.table.Len()
+	r.log.Info("lane opened", "offset", r.state.Position.Offset, "messages", messages, "deferred", deferred)
+	return nil
+}
+
+// resume takes the lane's state from the ledger. It may be called again.
+func (r *runner) resume(ctx context.Context) error {
+	o := &r.daemon.o
 	var err error
-	if r.state, err = o.Ledger.Lane(ctx, r.input.Name, r.lane.Name()); err != nil {
+	if r.state, err = o.Ledger.Lane(ctx, r.input.Name, r.name); err != nil {
 		return err
 	}
 	session := o.NewClassifier()
@@ -120,22 +144,13 @@ func (r *runner) open(ctx context.Context) error {
 	}
 	r.scanner = scanner{r.input.NewParser(), session}
 	r.joiner = joiner{
-		table: table, dead: o.DeadLetters, source: r.input.Name, lane: r.lane.Name(),
+		table: table, dead: o.DeadLetters, source: r.input.Name, lane: r.name,
 		counter: window.NewCounter(window.Config{
 			Span: 60, CoarseSpan: 3600, Lateness: int64(o.Lateness / time.Second), Latest: r.state.Last,
 			SenderDomains: o.SenderDomains, RecipientDomains: o.RecipientDomains, Hosts: o.Hosts, Streams: o.Streams,
 			MaxSeries: o.MaxSeries, Sample: session.Sample,
 		}),
 	}
-	r.read, r.committed = r.state.Position, time.Now()
-	if err := r.lane.Open(ctx, r.state.Position); err != nil {
-		return err
-	}
-	for _, s := range o.RecordSinks {
-		r.records = append(r.records, s.Writer(r.input.Name, r.lane.Name()))
-	}
-	messages, deferred := table.Len()
-	r.log.Info("lane opened", "offset", r.state.Position.Offset, "messages", messages, "deferred", deferred)
 	return nil
 }
 

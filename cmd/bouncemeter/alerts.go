@@ -15,10 +15,10 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/bouncemeter/bouncemeter/internal/app"
 	"github.com/bouncemeter/bouncemeter/internal/config"
 	"github.com/bouncemeter/bouncemeter/internal/report"
 	"github.com/bouncemeter/bouncemeter/ledger"
-	"github.com/bouncemeter/bouncemeter/ledger/sqlite"
 	"github.com/bouncemeter/bouncemeter/sinks/notify"
 )
 
@@ -29,24 +29,23 @@ type alertsCommand struct {
 
 // alertsFrom says which ledger is read; the daemon may be running.
 type alertsFrom struct {
-	Ledger string `placeholder:"FILE" xor:"from" help:"The daemon's ledger; the daemon may be running."`
+	Ledger string `placeholder:"FILE-or-DSN" xor:"from" help:"The daemon's ledger, a file or a postgres:// URL; the daemon may be running."`
 	Config string `short:"c" type:"path" placeholder:"FILE" xor:"from" help:"The daemon's configuration, which names the ledger."`
 }
 
 // open opens the ledger for reading.
-func (f alertsFrom) open(ctx context.Context) (*sqlite.Ledger, error) {
-	path := f.Ledger
+func (f alertsFrom) open(ctx context.Context) (app.Ledger, error) {
 	if f.Config != "" {
 		c, err := config.Load(f.Config, os.Environ(), nil)
 		if err != nil {
 			return nil, err
 		}
-		path = c.Ledger.SQLite
+		return app.OpenLedgerOf(ctx, c)
 	}
-	if path == "" {
-		return nil, usageError{fmt.Errorf("alerts: of which ledger? Name it with --ledger FILE, or the daemon's configuration with -c FILE")}
+	if f.Ledger == "" {
+		return nil, usageError{fmt.Errorf("alerts: of which ledger? Name it with --ledger FILE-or-DSN, or the daemon's configuration with -c FILE")}
 	}
-	return sqlite.OpenReadOnly(ctx, path, sqlite.Options{})
+	return app.OpenLedger(ctx, f.Ledger)
 }
 
 // alertChange is a change of an alert as it is printed.
@@ -189,7 +188,7 @@ func (k alertsExplainCommand) Run(ctx context.Context, c console) error {
 }
 
 // find returns the one id that begins with what was given.
-func (k alertsExplainCommand) find(ctx context.Context, l *sqlite.Ledger) (string, error) {
+func (k alertsExplainCommand) find(ctx context.Context, l app.Ledger) (string, error) {
 	found := make(map[string]bool)
 	for after := int64(0); ; {
 		all, err := l.Alerts(ctx, ledger.AlertFilter{Latest: true, After: after})

@@ -16,7 +16,6 @@ import (
 	"github.com/bouncemeter/bouncemeter/internal/config"
 	"github.com/bouncemeter/bouncemeter/internal/report"
 	"github.com/bouncemeter/bouncemeter/ledger"
-	"github.com/bouncemeter/bouncemeter/ledger/sqlite"
 	"github.com/bouncemeter/bouncemeter/pipeline"
 	"github.com/bouncemeter/bouncemeter/pipeline/correlate"
 	"github.com/bouncemeter/bouncemeter/pipeline/spike"
@@ -27,7 +26,7 @@ import (
 
 type backtestCommand struct {
 	Config   string   `short:"c" type:"path" placeholder:"FILE" help:"Take the alert rules of this configuration; else the built-in ones."`
-	Ledger   string   `placeholder:"FILE" help:"Judge the minutes of a daemon's ledger instead of logs; the daemon may be running."`
+	Ledger   string   `placeholder:"FILE-or-DSN" help:"Judge the minutes of a daemon's ledger instead of logs, a file or a postgres:// URL; the daemon may be running."`
 	Budget   float64  `placeholder:"NUMBER" help:"Give all rules this budget: false alarms a day and 1000 series, 0.001 to 1000."`
 	From     string   `default:"auto" placeholder:"DIALECT" help:"Format of the logs; auto finds out each line's own."`
 	Timezone string   `default:"Local" placeholder:"ZONE" help:"Time zone of timestamps that do not tell it, such as Europe/Berlin."`
@@ -111,8 +110,8 @@ func (j *backtest) window(d *spike.Detector, start int64, rows []spike.Row) {
 	}
 }
 
-func (j *backtest) ledger(ctx context.Context, d *spike.Detector, path string) error {
-	l, err := sqlite.OpenReadOnly(ctx, path, sqlite.Options{})
+func (j *backtest) ledger(ctx context.Context, d *spike.Detector, where string) error {
+	l, err := app.OpenLedger(ctx, where)
 	if err != nil {
 		return err
 	}

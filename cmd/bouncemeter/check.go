@@ -13,6 +13,7 @@ import (
 	"github.com/bouncemeter/bouncemeter/classifier"
 	"github.com/bouncemeter/bouncemeter/event"
 	"github.com/bouncemeter/bouncemeter/internal/config"
+	"github.com/bouncemeter/bouncemeter/ledger/postgres"
 	"github.com/bouncemeter/bouncemeter/sources/dialect"
 	"github.com/bouncemeter/bouncemeter/sources/tail"
 )
@@ -40,8 +41,32 @@ func (k checkCommand) Run(ctx context.Context, c console) error {
 	if k.Sample != "" {
 		return k.explain(ctx, c.out, cfg, rules.NewSession())
 	}
-	_, err = fmt.Fprintf(c.out, "%s is fine: %d source(s), ledger %s, http %s\n", k.Config, len(cfg.Sources), cfg.Ledger.SQLite, cfg.HTTP.Listen)
+	where, err := checkLedger(ctx, c.err, &cfg.Ledger)
+	if err != nil {
+		return usageError{err}
+	}
+	_, err = fmt.Fprintf(c.out, "%s is fine: %d source(s), %s, http %s\n", k.Config, len(cfg.Sources), where, cfg.HTTP.Listen)
 	return err
+}
+
+// checkLedger asks a PostgreSQL whether the daemon could use it. That it is away
+// is a warning: the daemon would wait for it.
+func checkLedger(ctx context.Context, warnings io.Writer, l *config.Ledger) (where string, err error) {
+	if !l.Shared() {
+		return "ledger " + l.SQLite, nil
+	}
+	dsn, o := string(l.Postgres.DSN), l.Postgres.Options()
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	err = postgres.Check(ctx, dsn, o)
+	if err != nil && postgres.Temporary(err) {
+		fmt.Fprintln(warnings, "warning:", err)
+		err = nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return postgres.Where(dsn, o)
 }
 
 // explain shows how a source reads the sample, line by line.

@@ -19,7 +19,6 @@ import (
 	"github.com/bouncemeter/bouncemeter/internal/config"
 	"github.com/bouncemeter/bouncemeter/internal/simulate"
 	"github.com/bouncemeter/bouncemeter/ledger"
-	"github.com/bouncemeter/bouncemeter/ledger/sqlite"
 	"github.com/bouncemeter/bouncemeter/sinks/notify"
 )
 
@@ -183,7 +182,7 @@ func (d demoCommand) watch(ctx context.Context, a *app.App, w io.Writer) error {
 }
 
 // alertNews tells of the alerts that began or ended since *seen.
-func alertNews(ctx context.Context, l *sqlite.Ledger, seen *int64, address string) (string, error) {
+func alertNews(ctx context.Context, l app.Ledger, seen *int64, address string) (string, error) {
 	changes, err := l.Alerts(ctx, ledger.AlertFilter{After: *seen})
 	if err != nil {
 		return "", err

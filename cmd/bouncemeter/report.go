@@ -17,9 +17,9 @@ import (
 	"golang.org/x/term"
 
 	"github.com/bouncemeter/bouncemeter/classifier"
+	"github.com/bouncemeter/bouncemeter/internal/app"
 	"github.com/bouncemeter/bouncemeter/internal/config"
 	"github.com/bouncemeter/bouncemeter/internal/report"
-	"github.com/bouncemeter/bouncemeter/ledger/sqlite"
 	"github.com/bouncemeter/bouncemeter/pipeline"
 	"github.com/bouncemeter/bouncemeter/pipeline/correlate"
 	"github.com/bouncemeter/bouncemeter/pipeline/window"
@@ -31,7 +31,7 @@ type reportCommand struct {
 	Output    string   `short:"o" enum:"table,json,html" default:"table" help:"Form of the report: table, json or html."`
 	From      string   `default:"auto" placeholder:"DIALECT" help:"Format of the logs; auto finds out each line's own."`
 	Timezone  string   `default:"Local" placeholder:"ZONE" help:"Time zone of timestamps that do not tell it, such as Europe/Berlin."`
-	Ledger    string   `placeholder:"FILE" help:"Report from a daemon's ledger instead of logs; the daemon may be running."`
+	Ledger    string   `placeholder:"FILE-or-DSN" help:"Report from a daemon's ledger instead of logs, a file or a postgres:// URL; the daemon may be running."`
 	Last      string   `placeholder:"TIME" help:"With --ledger: only this long back, such as 24h or 7d."`
 	Rules     []string `placeholder:"FILE" help:"Further classification rules."`
 	Providers []string `placeholder:"FILE" help:"Further provider files."`
@@ -94,7 +94,7 @@ func (r reportCommand) fromLedger(ctx context.Context) (*report.Report, error) {
 		}
 		since = time.Now().Add(-last).Unix()
 	}
-	l, err := sqlite.OpenReadOnly(ctx, r.Ledger, sqlite.Options{})
+	l, err := app.OpenLedger(ctx, r.Ledger)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,6 @@ import (
 	"github.com/bouncemeter/bouncemeter/event"
 	"github.com/bouncemeter/bouncemeter/internal/config"
 	"github.com/bouncemeter/bouncemeter/ledger"
-	"github.com/bouncemeter/bouncemeter/ledger/sqlite"
 	"github.com/bouncemeter/bouncemeter/pipeline"
 	"github.com/bouncemeter/bouncemeter/pipeline/detect"
 	"github.com/bouncemeter/bouncemeter/pipeline/window"
@@ -44,7 +43,7 @@ type Options struct {
 type App struct {
 	o       Options
 	log     *slog.Logger
-	ledger  *sqlite.Ledger
+	ledger  Ledger
 	sink    *prometheus.Sink
 	web     *web.Server
 	dead    *deadletter.Sink // nil keeps no dead letters
@@ -67,7 +66,8 @@ type names struct {
 }
 
 // Open makes everything ready that can fail: the rules are read, the ledger is
-// locked and read, the port is bound. After an error nothing is left open.
+// locked or reached, and read, the port is bound. For a server that is away it
+// waits, until ctx is done. After an error nothing is left open.
 func Open(ctx context.Context, o Options) (_ *App, err error) {
 	a := &App{o: o, log: o.Log}
 	defer func() {
@@ -83,15 +83,12 @@ func Open(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	if err = a.openLedger(ctx); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
 	if c.DeadLetter.Enabled {
 		if err = a.openDeadLetters(); err != nil {
 			return nil, err
 		}
-	}
-	if err = a.restore(ctx); err != nil {
-		return nil, fmt.Errorf("restore the counts of %s: %w", c.Ledger.SQLite, err)
 	}
 	if a.inputs, err = inputs(c, a.log); err != nil {
 		return nil, err
@@ -110,8 +107,8 @@ func Open(ctx context.Context, o Options) (_ *App, err error) {
 	a.openWeb()
 	a.daemon = pipeline.New(a.pipelineOptions())
 	a.reloads.success = time.Now()
-	if a.http, err = net.Listen("tcp", c.HTTP.Listen); err != nil {
-		return nil, fmt.Errorf("listen on http.listen %s: %w; is another bouncemeter running, or choose another port", c.HTTP.Listen, err)
+	if a.http, err = a.listen(); err != nil {
+		return nil, err
 	}
 	a.cleanup = append(a.cleanup, func() error {
 		// The web server closes it, too.
@@ -137,21 +134,7 @@ func (a *App) Close() error {
 func (a *App) Address() string { return a.http.Addr().String() }
 
 // Ledger is the open ledger, for those who show its counts.
-func (a *App) Ledger() *sqlite.Ledger { return a.ledger }
-
-// ledgerCache is a share of the daemon's memory that its bound (150 MB with a
-// million messages in the queue) leaves.
-const ledgerCache = 8 << 20
-
-func (a *App) openLedger(ctx context.Context) error {
-	l, err := sqlite.Open(ctx, a.o.Config.Ledger.SQLite, sqlite.Options{CacheBytes: ledgerCache})
-	if err != nil {
-		return fmt.Errorf("open the ledger: %w", err)
-	}
-	a.ledger = l
-	a.cleanup = append(a.cleanup, l.Close)
-	return nil
-}
+func (a *App) Ledger() Ledger { return a.ledger }
 
 func (a *App) openDeadLetters() error {
 	c := &a.o.Config
@@ -168,7 +151,7 @@ func (a *App) openWeb() {
 	c := &a.o.Config
 	o := web.Options{
 		Ledger: a.ledger, Classifier: a.rules.current.Load, Lanes: a.lanes,
-		Minutes: c.Ledger.Retention.Minutes, Hours: c.Ledger.Retention.Hours, Version: a.o.Version, Log: a.log,
+		Minutes: c.Ledger.Retention.Minutes, Hours: c.Ledger.Retention.Hours, Shared: c.Ledger.Shared(), Version: a.o.Version, Log: a.log,
 	}
 	if c.DeadLetter.Enabled {
 		o.DeadLetters = deadLetters(c)
@@ -179,7 +162,7 @@ func (a *App) openWeb() {
 // deadLetters is where the file of unreadable lines is.
 func deadLetters(c *config.Config) string {
 	if c.DeadLetter.Path == "" {
-		return filepath.Join(filepath.Dir(c.Ledger.SQLite), "dead-letter.jsonl")
+		return filepath.Join(c.StateDir(), "dead-letter.jsonl")
 	}
 	return c.DeadLetter.Path
 }
@@ -193,57 +176,6 @@ func privacy(c *config.Config) event.Privacy {
 		p.Addresses = event.KeepAddresses
 	}
 	return p
-}
-
-// restore takes the counters and the admitted names from the ledger, before
-// anything is read or scraped.
-func (a *App) restore(ctx context.Context) error {
-	limits := &a.o.Config.Limits
-	a.names = names{
-		senderDomains:    window.NewNames(limits.SenderDomains),
-		recipientDomains: window.NewNames(limits.RecipientDomains),
-		hosts:            window.NewNames(limits.Hosts),
-		streams:          window.NewNames(limits.Streams),
-	}
-	for _, d := range []struct {
-		by    ledger.Dimension
-		names *window.Names
-		limit int
-	}{
-		{ledger.BySenderDomain, a.names.senderDomains, limits.SenderDomains},
-		{ledger.ByHost, a.names.hosts, limits.Hosts},
-		{ledger.ByStream, a.names.streams, limits.Streams},
-	} {
-		active, err := a.ledger.Names(ctx, d.by, d.limit)
-		if err != nil {
-			return err
-		}
-		for _, name := range active {
-			d.names.Restore(name)
-		}
-	}
-	a.sink = prometheus.New()
-	if err := a.ledger.Totals(ctx, func(t ledger.Total) error {
-		a.sink.RestoreCount(t.Outcome, t.Category, t.Provider, t.SenderDomain, t.Attempts, t.Firsts)
-		return nil
-	}); err != nil {
-		return err
-	}
-	delays, err := a.ledger.DelayTotals(ctx)
-	if err != nil {
-		return err
-	}
-	for _, d := range delays {
-		a.sink.RestoreDelay(d.Provider, d.Outcome, d.Buckets, d.Micros)
-	}
-	lanes, err := a.ledger.Lanes(ctx)
-	if err != nil {
-		return err
-	}
-	for _, l := range lanes {
-		a.sink.RestoreLines(l.Source, l.Lines)
-	}
-	return nil
 }
 
 func (a *App) pipelineOptions() pipeline.Options {
@@ -277,10 +209,10 @@ func (a *App) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.daemon.Run(ctx, a.inputs) })
 	g.Go(func() error { return a.lead(ctx) })
-	g.Go(func() error { return a.serve(ctx) })
+	g.Go(func() error { return a.serve(ctx, a.http, a.handler()) })
 	g.Go(func() error { return a.web.Run(ctx) })
 	g.Go(func() error { watchdog(ctx, a.log); return nil })
-	a.log.Info("started", "version", a.o.Version, "sources", len(a.inputs), "ledger", a.o.Config.Ledger.SQLite, "http", "http://"+a.Address())
+	a.log.Info("started", "version", a.o.Version, "sources", len(a.inputs), "ledger", a.ledger.Name(), "http", "http://"+a.Address())
 	sdNotify(a.log, daemon.SdNotifyReady)
 	err := g.Wait()
 	sdNotify(a.log, daemon.SdNotifyStopping)

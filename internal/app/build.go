@@ -40,6 +40,9 @@ func inputs(c *config.Config, log *slog.Logger) ([]pipeline.Input, error) {
 			return nil, fmt.Errorf("source %s: timezone: %w", s.Name, err)
 		}
 		in := pipeline.Input{Name: s.Name, EventIDs: s.EventIDs}
+		if instance := c.Ledger.Postgres.Instance; c.Ledger.Shared() && instance != "" && s.Kind != "kafka" {
+			in.LanePrefix = instance + ":"
+		}
 		if in.NewParser, err = parsers(&s, location, options...); err != nil {
 			return nil, fmt.Errorf("source %s: %w", s.Name, err)
 		}

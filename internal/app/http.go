@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -21,10 +22,20 @@ import (
 	page "github.com/bouncemeter/bouncemeter/web"
 )
 
-// serve answers HTTP until ctx is done, and then finishes what was asked.
-func (a *App) serve(ctx context.Context) error {
+// listen binds the port.
+func (a *App) listen() (net.Listener, error) {
+	l, err := net.Listen("tcp", a.o.Config.HTTP.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen on http.listen %s: %w; is another bouncemeter running, or choose another port", a.o.Config.HTTP.Listen, err)
+	}
+	return l, nil
+}
+
+// serve answers HTTP until ctx is done, and then finishes what was asked and
+// closes the listener.
+func (a *App) serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
 	server := &http.Server{
-		Handler:           a.handler(),
+		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      60 * time.Second,
@@ -39,7 +50,7 @@ func (a *App) serve(ctx context.Context) error {
 	})
 	webConfig := a.o.Config.HTTP.WebConfigFile
 	// What it would say of itself is in our own messages, or in its error.
-	err := web.Serve(a.http, server, &web.FlagConfig{WebConfigFile: &webConfig}, slog.New(slog.DiscardHandler))
+	err := web.Serve(listener, server, &web.FlagConfig{WebConfigFile: &webConfig}, slog.New(slog.DiscardHandler))
 	if stop() {
 		return fmt.Errorf("serve http: %w", err) // it ended by itself
 	}
@@ -55,12 +66,14 @@ func (a *App) serve(ctx context.Context) error {
 func (a *App) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry(), promhttp.HandlerOpts{EnableOpenMetrics: true}))
-	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "bouncemeter is alive.") })
+	mux.HandleFunc("GET /-/healthy", healthy)
 	mux.HandleFunc("GET /-/ready", a.ready)
 	mux.HandleFunc("POST /-/reload", a.reload)
 	mux.Handle("/", a.web)
 	return http.NewCrossOriginProtection().Handler(headers(mux))
 }
+
+func healthy(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "bouncemeter is alive.") }
 
 // headers tells browsers to take answers as what they say they are. The page has
 // more of its own.
@@ -150,9 +163,18 @@ func (a *App) dimensions() []sink.Dimension {
 }
 
 // ready tells whether counting goes on: 200, or 503 with the lanes whose
-// commits fail.
-func (a *App) ready(w http.ResponseWriter, _ *http.Request) {
+// commits fail, or that the ledger's server does not answer.
+func (a *App) ready(w http.ResponseWriter, r *http.Request) {
 	var failing bytes.Buffer
+	if l, ok := a.ledger.(interface {
+		Ping(ctx context.Context) error
+	}); ok {
+		ctx, cancel := context.WithTimeout(r.Context(), 3*time.Second)
+		defer cancel()
+		if err := l.Ping(ctx); err != nil {
+			fmt.Fprintln(&failing, err)
+		}
+	}
 	for _, s := range a.daemon.Status() {
 		if s.Err != nil {
 			fmt.Fprintf(&failing, "source %s, lane %s: %v\n", s.Source, s.Lane, s.Err)

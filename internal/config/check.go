@@ -38,13 +38,12 @@ func (l *loader) check(c *Config) {
 	l.checkSources(c.Sources)
 	l.checkReceivers(c)
 	l.checkRetention(c.Ledger.Retention)
-	if c.Ledger.SQLite == "" {
-		l.fault("ledger.sqlite", "the ledger has no file", "name one such as "+Default().Ledger.SQLite)
-	}
+	l.checkLedger(c)
 	for _, p := range []struct {
 		path   string
 		period time.Duration
 	}{
+		{"ledger.postgres.timeout", c.Ledger.Postgres.Timeout},
 		{"limits.queue_lifetime", c.Limits.QueueLifetime},
 		{"limits.lateness", c.Limits.Lateness},
 		{"limits.commit_every", c.Limits.CommitEvery},
@@ -57,7 +56,7 @@ func (l *loader) check(c *Config) {
 		l.fault("privacy.key_file", "hashes of addresses need a key", "make one with: openssl rand -hex 32 > FILE; chmod 600 FILE, and name the file here")
 	}
 	if c.DeadLetter.Path == "" {
-		c.DeadLetter.Path = filepath.Join(filepath.Dir(c.Ledger.SQLite), "dead-letter.jsonl")
+		c.DeadLetter.Path = filepath.Join(c.StateDir(), "dead-letter.jsonl")
 	}
 	if c.DeadLetter.Path == c.Ledger.SQLite {
 		l.fault("dead_letter.path", "this is the file of the ledger", "name another file")
@@ -241,8 +240,8 @@ func (l *loader) checkHost(c *Config) {
 	}
 	l.checkJournalHost(c)
 	l.checkReceiverHost(c)
-	l.checkFolder("ledger.sqlite", c.Ledger.SQLite)
-	if c.DeadLetter.Enabled && filepath.Dir(c.DeadLetter.Path) != filepath.Dir(c.Ledger.SQLite) {
+	l.checkLedgerHost(c)
+	if c.DeadLetter.Enabled && (c.Ledger.SQLite == "" || filepath.Dir(c.DeadLetter.Path) != c.StateDir()) {
 		l.checkFolder("dead_letter.path", c.DeadLetter.Path)
 	}
 	for i, file := range c.Rules.Files {

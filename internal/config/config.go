@@ -8,6 +8,7 @@
 package config
 
 import (
+	"path/filepath"
 	"time"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
@@ -181,7 +182,7 @@ type Source struct {
 	// out, it is 8MiB.
 	MaxBodyBytes Size `yaml:"max_body_bytes"`
 	// Spool is the folder in which what was received waits until it is counted.
-	// Left out, it is spool/NAME beside the ledger.
+	// Left out, it is spool/NAME beside the ledger, or in /var/lib/bouncemeter.
 	Spool string `yaml:"spool" format:"path"`
 	// SpoolBytes is how much may wait; what comes then is refused, to be sent
 	// again later. Of kind syslog connections wait and datagrams are dropped. Left
@@ -229,14 +230,40 @@ type SASL struct {
 	PasswordFile string `yaml:"password_file" format:"path"`
 }
 
-// Ledger says where the durable state is.
+// Ledger says where the durable state is: in sqlite, or in postgres.
 type Ledger struct {
 	// SQLite is the database file. Its folder has to exist and to be writable;
 	// two daemons cannot share it. Anyone may read it meanwhile with sqlite3 or
 	// bouncemeter report --ledger.
 	SQLite string `yaml:"sqlite" format:"path"`
+	// Postgres is a PostgreSQL that many instances share, in place of sqlite;
+	// docs/ledger.md tells how to set it up.
+	Postgres Postgres `yaml:"postgres"`
 	// How long counts are kept, and how finely.
 	Retention Retention `yaml:"retention"`
+}
+
+// Postgres says where in a PostgreSQL the ledger is, and how it is used.
+type Postgres struct {
+	// DSNFile holds how the server is reached:
+	// postgres://user:password@host:5432/database?sslmode=verify-full, or
+	// key=value pairs, as other programs take them. Several hosts may be named.
+	DSNFile string `yaml:"dsn_file" format:"path"`
+	// Schema of the tables. Instances with the same schema share one ledger.
+	Schema string `yaml:"schema"`
+	// Instance is the name of this one among those that share the ledger. It is
+	// needed if a source reads or receives on this machine: the lanes of one
+	// source are told apart by it. An instance that is renamed reads its logs
+	// again. Lower-case letters, digits, dots, _ and -.
+	Instance string `yaml:"instance"`
+	// Connections is the greatest number of connections, to which detection and
+	// roll-up add one each. Commits of more lanes take turns.
+	Connections int `yaml:"connections"`
+	// Timeout ends a statement that takes longer; a commit is tried again.
+	Timeout time.Duration `yaml:"timeout"`
+
+	// DSN is what DSNFile holds.
+	DSN Secret `yaml:"-"`
 }
 
 // Retention says how long counts are kept at which grain. Totals never shrink:
@@ -319,7 +346,7 @@ type DeadLetter struct {
 	// Enabled keeps unreadable records. Without it they are counted only.
 	Enabled bool `yaml:"enabled"`
 	// Path of the file, one JSON object a line. Left out, it is
-	// dead-letter.jsonl beside the ledger.
+	// dead-letter.jsonl beside the ledger, or in /var/lib/bouncemeter.
 	Path string `yaml:"path" format:"path"`
 	// MaxBytes is how large the file may grow before it is replaced; one older
 	// file is kept.
@@ -355,13 +382,26 @@ type Log struct {
 	Format string `yaml:"format" enum:"auto,logfmt,json,text"`
 }
 
+// stateDir is where packages and images keep what has to stay.
+const stateDir = "/var/lib/bouncemeter"
+
+// StateDir is the folder of what this machine keeps: the ledger, if that is a
+// file, dead letters and spools.
+func (c *Config) StateDir() string {
+	if c.Ledger.SQLite == "" {
+		return stateDir
+	}
+	return filepath.Dir(c.Ledger.SQLite)
+}
+
 // Default returns the configuration that holds where nothing is said. It has no
 // sources.
 func Default() Config {
 	keep := ledger.DefaultRetention
 	return Config{
 		Ledger: Ledger{
-			SQLite: "/var/lib/bouncemeter/ledger.db",
+			SQLite:   stateDir + "/ledger.db",
+			Postgres: Postgres{Schema: "bouncemeter", Connections: 8, Timeout: 30 * time.Second},
 			Retention: Retention{
 				Minutes: keep.Minutes, Hours: keep.Hours, Days: keep.Days,
 				Templates: keep.Templates, TemplatesPerCategory: keep.TemplatesPerCategory,

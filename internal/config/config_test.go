@@ -147,7 +147,7 @@ sinks:
 			Dialect: "postfix", Start: "end", Timezone: "Europe/Berlin", MaxLineBytes: 8192, Poll: 250 * time.Millisecond,
 			OutOfRange: "earliest", SASL: SASL{Mechanism: "none"},
 		}},
-		Ledger: Ledger{SQLite: "/etc/bm/state/ledger.db", Retention: Retention{
+		Ledger: Ledger{SQLite: "/etc/bm/state/ledger.db", Postgres: Default().Ledger.Postgres, Retention: Retention{
 			Minutes: 24 * time.Hour, Hours: 60 * time.Hour, Days: 100 * time.Hour,
 			Templates: time.Hour, TemplatesPerCategory: 3, Domains: 5 * time.Minute,
 		}},
@@ -213,6 +213,25 @@ log: {level: loud}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestPostgres(t *testing.T) {
+	c, err := Parse("/etc/bm/c.yaml", []byte(minimal+"ledger:\n  postgres: {dsn_file: dsn, schema: mail, instance: mx1, connections: 3, timeout: 5s}\n"), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Postgres{DSNFile: "/etc/bm/dsn", Schema: "mail", Instance: "mx1", Connections: 3, Timeout: 5 * time.Second}
+	if diff := cmp.Diff(want, c.Ledger.Postgres); diff != "" || c.Ledger.SQLite != "" || !c.Ledger.Shared() {
+		t.Errorf("sqlite %q (-want +got):\n%s", c.Ledger.SQLite, diff)
+	}
+	if c.DeadLetter.Path != "/var/lib/bouncemeter/dead-letter.jsonl" {
+		t.Errorf("dead letters go to %s", c.DeadLetter.Path)
+	}
+	// Also by the environment alone.
+	c, err = Parse("c.yaml", []byte(minimal), []string{"BOUNCEMETER_LEDGER__POSTGRES__DSN_FILE=/run/dsn", "BOUNCEMETER_LEDGER__POSTGRES__INSTANCE=mx2"}, nil)
+	if err != nil || !c.Ledger.Shared() || c.Ledger.Postgres.DSNFile != "/run/dsn" {
+		t.Errorf("by the environment: %+v, %v", c, err)
 	}
 }
 
@@ -338,6 +357,17 @@ func TestHost(t *testing.T) {
 			file:     "sources: [{name: a, kind: tail, paths: [/]}]\nledger: {sqlite: ledger.db}\n",
 			warnings: "DIR/c.yaml:1: sources[0].paths[0]: / cannot be read: it is a folder; let the daemon's user read it, on Debian through the group adm",
 		},
+		"DSN": {
+			file: base + "ledger: {postgres: {dsn_file: dsn, instance: mx1}}\ndead_letter: {enabled: false}\n",
+		},
+		"no DSN": {
+			file: base + "ledger: {postgres: {dsn_file: a.log, instance: mx1}}\ndead_letter: {enabled: false}\n",
+			want: "DIR/c.yaml:2: ledger.postgres.dsn_file: the DSN cannot be understood; write postgres://user:password@host:5432/database?sslmode=verify-full with special characters of the password percent-encoded, or key=value pairs",
+		},
+		"no file of a DSN": {
+			file: base + "ledger: {postgres: {dsn_file: no, instance: mx1}}\ndead_letter: {enabled: false}\n",
+			want: "DIR/c.yaml:2: ledger.postgres.dsn_file: DIR/no cannot be read: no such file or directory; correct the name, or let the daemon's user read it",
+		},
 		"missing folder": {
 			file: base + "ledger: {sqlite: no/ledger.db}\n",
 			want: "DIR/c.yaml:2: ledger.sqlite: the folder DIR/no does not exist; make it, writable for the daemon's user: install -d -o USER DIR/no",
@@ -376,7 +406,7 @@ func TestHost(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := host(t, map[string]string{"c.yaml": test.file, "a.log": "xy\n"})
+			dir := host(t, map[string]string{"c.yaml": test.file, "a.log": "xy\n", "dsn": "postgres://meter:secret@db.example/mail"})
 			c, err := Load(filepath.Join(dir, "c.yaml"), nil, nil)
 			got, warnings := "", ""
 			if err != nil {

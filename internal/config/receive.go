@@ -27,7 +27,7 @@ func (c *Config) SpoolOf(s *Source) string {
 	if s.Spool != "" {
 		return s.Spool
 	}
-	return filepath.Join(filepath.Dir(cmp.Or(c.Ledger.SQLite, Default().Ledger.SQLite)), "spool", s.Name)
+	return filepath.Join(c.StateDir(), "spool", s.Name)
 }
 
 // Scheme is how requests to s are verified.

@@ -48,7 +48,7 @@ var layers = []layer{
 	{folder: "sinks/*", ours: []string{"event", "event/record", "ledger", "pipeline", "pipeline/window"}},
 	{folder: "web", ours: []string{"classifier", "classifier/mine", "event", "internal/chart", "internal/report", "ledger", "ledger/cache", "pipeline/window"}},
 	{folder: "internal/chart", pure: true, modules: []string{"github.com/dustin/go-humanize"}},
-	{folder: "internal/config", ours: []string{"event", "internal/kafkaclient", "ledger", "sinks/notify", "sources/dialect", "sources/journal", "sources/syslog", "sources/webhook"}},
+	{folder: "internal/config", ours: []string{"event", "internal/kafkaclient", "ledger", "ledger/postgres", "sinks/notify", "sources/dialect", "sources/journal", "sources/syslog", "sources/webhook"}},
 	{folder: "internal/config/gen", ours: []string{"internal/config", "sources/dialect"}},
 	{folder: "internal/report", ours: []string{"event", "internal/chart", "ledger", "pipeline/window"}},
 	{folder: "internal/detectbench", ours: []string{"pipeline/spike"}},

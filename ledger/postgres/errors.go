@@ -91,13 +91,16 @@ func (e oneLine) Error() string {
 
 func (e oneLine) Unwrap() error { return e.error }
 
+// writeDSN is how a DSN is written.
+const writeDSN = "write postgres://user:password@host:5432/database?sslmode=verify-full " +
+	"with special characters of the password percent-encoded, or key=value pairs"
+
 // badDSN says that a DSN cannot be understood. The parser's own words may have
 // parts of it, the password too, so all they may tell is a file.
 func badDSN(err error) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {
-		return fmt.Errorf("open ledger: the DSN names a file that cannot be read: %w", path)
+		return fmt.Errorf("the DSN names a file that cannot be read: %w", path)
 	}
-	return errors.New("open ledger: the DSN cannot be understood: give postgres://user:password@host:5432/database?sslmode=verify-full " +
-		"with special characters of the password percent-encoded, or key=value pairs")
+	return errors.New("the DSN cannot be understood; " + writeDSN)
 }

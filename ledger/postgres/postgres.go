@@ -1,12 +1,12 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,7 +22,8 @@ import (
 
 // Options say where in the database the ledger is and what it may use.
 type Options struct {
-	// Schema has the tables. Default "bouncemeter".
+	// Schema has the tables. Default is the search_path of the DSN, else
+	// "bouncemeter".
 	Schema string
 	// Connections is the greatest number of connections, to which detection and
 	// roll-up add one each. Default 8.
@@ -83,18 +84,22 @@ func newLocks(schema string) locks {
 	return locks{key("marks"), key("series"), key("rollup"), key("detection"), key("schema")}
 }
 
-// ReadDSN returns the DSN that a file has, so that a password need not be in
-// the configuration.
-func ReadDSN(path string) (string, error) {
-	b, err := os.ReadFile(path)
+// CheckDSN reports whether a DSN can be understood. The error never has a part of
+// it.
+func CheckDSN(dsn string) error {
+	_, err := parse(dsn)
+	return err
+}
+
+func parse(dsn string) (*pgx.ConnConfig, error) {
+	if strings.TrimSpace(dsn) == "" {
+		return nil, errors.New("there is no DSN; " + writeDSN)
+	}
+	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
-		return "", fmt.Errorf("read the DSN: %w", err)
+		return nil, badDSN(err)
 	}
-	dsn := strings.TrimSpace(string(b))
-	if dsn == "" {
-		return "", fmt.Errorf("read the DSN: %s is empty: write postgres://user:password@host:5432/database into it", path)
-	}
-	return dsn, nil
+	return config, nil
 }
 
 // Open opens the ledger for one of the processes that write to it. A DSN is a
@@ -118,6 +123,15 @@ func Open(ctx context.Context, dsn string, o Options) (*Ledger, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+// Where names the ledger of a DSN for people: host, database and schema.
+func Where(dsn string, o Options) (string, error) {
+	l, err := newLedger(dsn, o, true)
+	if err != nil {
+		return "", err
+	}
+	return l.name, nil
 }
 
 // Check reports what would keep Open from opening the ledger, without changing
@@ -157,11 +171,12 @@ func OpenReadOnly(ctx context.Context, dsn string, o Options) (*Ledger, error) {
 }
 
 func newLedger(dsn string, o Options, readOnly bool) (*Ledger, error) {
-	o.setDefaults()
-	config, err := pgx.ParseConfig(dsn)
+	config, err := parse(dsn)
 	if err != nil {
-		return nil, badDSN(err)
+		return nil, fmt.Errorf("open ledger: %w", err)
 	}
+	o.Schema = cmp.Or(o.Schema, config.RuntimeParams["search_path"])
+	o.setDefaults()
 	set := func(name, value string) {
 		if _, ok := config.RuntimeParams[name]; !ok { // the DSN may say otherwise
 			config.RuntimeParams[name] = value
@@ -205,6 +220,17 @@ func (l *Ledger) Close() error {
 	})
 	return nil
 }
+
+// Ping reports whether the server answers.
+func (l *Ledger) Ping(ctx context.Context) error {
+	return l.read(ctx, "ask the server", func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "SELECT 1")
+		return err
+	})
+}
+
+// Name is where the ledger is: host, database and schema.
+func (l *Ledger) Name() string { return l.name }
 
 // Lane returns the state of a lane, which is created at the zero position when
 // it is first asked for.

@@ -114,6 +114,9 @@ func Open(ctx context.Context, path string, o Options) (*Ledger, error) {
 	return l, nil
 }
 
+// Name is where the ledger is: the path of its file.
+func (l *Ledger) Name() string { return l.path }
+
 // OpenReadOnly opens the ledger at path for queries, also while another
 // process writes to it. Methods that write return an error.
 func OpenReadOnly(ctx context.Context, path string, o Options) (*Ledger, error) {

@@ -26,11 +26,14 @@ import (
 const (
 	// every is how often it looks for minutes to judge.
 	every = time.Second
-	// settle is how long lanes have to report after the start, so that one that
-	// comes first does not leave the others behind.
+	// settle is how long lanes have to report at the very first start, so that one
+	// that comes first does not leave the others behind.
 	settle = 5 * time.Second
 	// idleAfter is after how much time without a commit a lane holds up nobody.
 	idleAfter = 2 * time.Minute
+	// blink is how long the ledger may be out of sight: after more, lanes get
+	// idleAfter again, since they could not commit either.
+	blink = 10 * time.Second
 	// liveWithin is how far behind the clock a lane may be to be called live:
 	// while live lanes are idle, time goes on by the clock.
 	liveWithin = time.Hour
@@ -85,7 +88,9 @@ type Runner struct {
 
 	ledger   Ledger
 	detector *spike.Detector
-	stored   int64 // position in the ledger
+	stored   int64     // position in the ledger
+	since    time.Time // when the lanes came into sight, or again
+	looked   time.Time // when they were last seen
 	changes  []spike.Change
 }
 
@@ -110,17 +115,24 @@ func (r *Runner) Run(ctx context.Context, l Ledger) error {
 	r.ledger = l
 	defer func() {
 		r.mu.Lock()
-		r.stats.Leading = false
+		// What the next one knows of them is not known here.
+		r.stats = Stats{Changes: r.stats.Changes}
 		r.mu.Unlock()
 	}()
+	r.since, r.looked = time.Now(), time.Now()
+	r.mu.Lock()
+	r.stats.Leading = true
+	r.mu.Unlock()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-time.After(settle):
-	}
 	err := r.resume(ctx)
+	if err == nil && r.stored == 0 {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(settle):
+		}
+	}
 	for err == nil {
 		if err = r.step(ctx, time.Now()); err != nil {
 			break
@@ -221,11 +233,15 @@ func (r *Runner) step(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	if now.Sub(r.looked) > blink {
+		r.since = now
+	}
+	r.looked = now
 	position := r.position()
-	if position == 0 {
+	if position == 0 && !beginning(lanes, now, r.since) {
 		position = first(lanes)
 	}
-	if until := watermark(lanes, now, r.o.Lateness, position); position > 0 && until > position {
+	if until := watermark(lanes, now, r.since, r.o.Lateness, position); position > 0 && until > position {
 		if err := r.judge(ctx, until); err != nil {
 			return err
 		}
@@ -373,15 +389,23 @@ func first(lanes []ledger.Lane) (start int64) {
 	return start / 60 * 60
 }
 
+// beginning reports whether there are lanes that have not committed anything, in
+// the first while that the ledger is looked at: what is judged first would leave
+// them behind.
+func beginning(lanes []ledger.Lane, now, since time.Time) bool {
+	return now.Sub(since) < idleAfter && slices.ContainsFunc(lanes, func(l ledger.Lane) bool { return l.Updated.IsZero() })
+}
+
 // watermark is the event time, a whole minute, before which nothing more is
 // expected: the least that a lane being read has reached, less the lateness. A
-// lane that has been idle for a while holds up nobody. If all are, time goes on
-// by the clock where mail was read as it was sent, and stands still where an old
-// log has come to its end.
+// lane that has been idle for a while, in which it could commit, holds up nobody:
+// time counts from since on, when the ledger came into sight. If all are idle,
+// time goes on by the clock where mail was read as it was sent, and stands still
+// where an old log has come to its end.
 //
 // Lanes that lag behind position are left out: their minutes have been judged
 // without them.
-func watermark(lanes []ledger.Lane, now time.Time, lateness time.Duration, position int64) int64 {
+func watermark(lanes []ledger.Lane, now, since time.Time, lateness time.Duration, position int64) int64 {
 	var least, latest int64
 	live := false
 	for _, l := range lanes {
@@ -390,7 +414,7 @@ func watermark(lanes []ledger.Lane, now time.Time, lateness time.Duration, posit
 		}
 		latest = max(latest, l.Last)
 		switch {
-		case now.Sub(l.Updated) >= idleAfter:
+		case now.Sub(l.Updated) >= idleAfter && now.Sub(since) >= idleAfter:
 			live = live || l.Updated.Unix()-l.Last < int64(liveWithin.Seconds())
 		case l.Last < position:
 		case least == 0 || l.Last < least:

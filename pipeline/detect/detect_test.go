@@ -199,6 +199,23 @@ func TestWatermark(t *testing.T) {
 	busy := func(last int64) ledger.Lane { return ledger.Lane{Last: last, Updated: now.Add(-time.Second)} }
 	idle := func(last int64) ledger.Lane { return ledger.Lane{Last: last, Updated: time.Unix(last+2, 0)} }
 	old := func(last int64) ledger.Lane { return ledger.Lane{Last: last, Updated: now.Add(-5 * time.Minute)} }
+	long, again := now.Add(-time.Hour), now.Add(-time.Minute) // in sight since
+	for _, c := range []struct {
+		name     string
+		lanes    []ledger.Lane
+		position int64
+		want     int64
+	}{
+		// After a restart, a take-over or an outage a lane gets time to go on.
+		{"all were idle, and may go on now", []ledger.Lane{idle(at(20, 30)), idle(at(30, 0))}, 0, at(20, 0)},
+		{"one goes on, the other may", []ledger.Lane{idle(at(20, 30)), busy(at(59, 30))}, at(19, 0), at(20, 0)},
+		{"one goes on, the other had been left out", []ledger.Lane{idle(at(20, 30)), busy(at(59, 30))}, at(40, 0), at(59, 0)},
+		{"time had gone on by the clock", []ledger.Lane{idle(at(20, 0))}, at(50, 0), at(19, 0)},
+	} {
+		if got := watermark(c.lanes, now, again, 15*time.Second, c.position); got != c.want {
+			t.Errorf("%s: %d min %d s, want %d min", c.name, (got-start)/60, (got-start)%60, (c.want-start)/60)
+		}
+	}
 	for _, c := range []struct {
 		name     string
 		lanes    []ledger.Lane
@@ -214,7 +231,7 @@ func TestWatermark(t *testing.T) {
 		{"an old log was read to its end", []ledger.Lane{old(at(-10000, 50))}, 0, at(-10000, 0)},
 		{"a record of the future", []ledger.Lane{busy(at(100000, 0))}, 0, at(59, 0)},
 	} {
-		if got := watermark(c.lanes, now, 15*time.Second, c.position); got != c.want {
+		if got := watermark(c.lanes, now, long, 15*time.Second, c.position); got != c.want {
 			t.Errorf("%s: %d min %d s, want %d min", c.name, (got-start)/60, (got-start)%60, (c.want-start)/60)
 		}
 	}
