@@ -20,24 +20,25 @@ import (
 
 // commands is the command line; scripts depend on its names.
 type commands struct {
-	Init       initCommand       `cmd:"" help:"Find the mail server's log and write a configuration that reads it."`
-	Run        runCommand        `cmd:"" help:"Run the daemon: read the sources, count, serve metrics and the page."`
-	Demo       demoCommand       `cmd:"" help:"Show it all at work on a simulated mail server. Needs nothing, leaves nothing."`
-	Bench      benchCommand      `cmd:"" help:"Measure how good the detector is."`
-	Backtest   backtestCommand   `cmd:"" help:"List the alerts that logs or a ledger would have raised."`
-	Top        topCommand        `cmd:"" help:"Follow logs and show why mail fails now, by provider, against the usual."`
-	Report     reportCommand     `cmd:"" help:"Tell why mail failed, from existing logs or from a daemon's ledger."`
-	Ingest     ingestCommand     `cmd:"" help:"Read bounce mails and abuse reports: one classified record per recipient."`
-	Classify   classifyCommand   `cmd:"" help:"Say why for each reply given, or for each line of standard input."`
-	Explain    explainCommand    `cmd:"" help:"Say how a verdict came about: the rule that won, its evidence, the runners-up."`
-	Rules      rulesCommand      `cmd:"" help:"Check, test, import and export the classification rules."`
-	Mine       mineCommand       `cmd:"" help:"Group the replies that no rule explains, with a draft of a rule for each."`
-	Alerts     alertsCommand     `cmd:"" help:"List the alerts of a daemon, or explain one."`
-	Check      checkCommand      `cmd:"" help:"Check a configuration: all faults at once, each with its place and remedy."`
-	Health     healthCommand     `cmd:"" help:"Ask a daemon whether it is ready: exit code 0 or 1."`
-	Version    versionCommand    `cmd:"" help:"Print the version."`
-	Man        manCommand        `cmd:"" help:"Print the manual page."`
-	Completion completionCommand `cmd:"" help:"Print a completion script for bash, zsh or fish."`
+	Init        initCommand        `cmd:"" help:"Find the mail server's log and write a configuration that reads it."`
+	Run         runCommand         `cmd:"" help:"Run the daemon: read the sources, count, serve metrics and the page."`
+	Demo        demoCommand        `cmd:"" help:"Show it all at work on a simulated mail server. Needs nothing, leaves nothing."`
+	Bench       benchCommand       `cmd:"" help:"Measure how good the detector is."`
+	Backtest    backtestCommand    `cmd:"" help:"List the alerts that logs or a ledger would have raised."`
+	Top         topCommand         `cmd:"" help:"Follow logs and show why mail fails now, by provider, against the usual."`
+	Report      reportCommand      `cmd:"" help:"Tell why mail failed, from existing logs or from a daemon's ledger."`
+	Ingest      ingestCommand      `cmd:"" help:"Read bounce mails and abuse reports: one classified record per recipient."`
+	Classify    classifyCommand    `cmd:"" help:"Say why for each reply given, or for each line of standard input."`
+	Explain     explainCommand     `cmd:"" help:"Say how a verdict came about: the rule that won, its evidence, the runners-up."`
+	Rules       rulesCommand       `cmd:"" help:"Check, test, import and export the classification rules."`
+	Mine        mineCommand        `cmd:"" help:"Group the replies that no rule explains, with a draft of a rule for each."`
+	Alerts      alertsCommand      `cmd:"" help:"List the alerts of a daemon, or explain one."`
+	Suppression suppressionCommand `cmd:"" help:"List the recipients that should not be mailed any more."`
+	Check       checkCommand       `cmd:"" help:"Check a configuration: all faults at once, each with its place and remedy."`
+	Health      healthCommand      `cmd:"" help:"Ask a daemon whether it is ready: exit code 0 or 1."`
+	Version     versionCommand     `cmd:"" help:"Print the version."`
+	Man         manCommand         `cmd:"" help:"Print the manual page."`
+	Completion  completionCommand  `cmd:"" help:"Print a completion script for bash, zsh or fish."`
 }
 
 // console is where a command reads and writes.

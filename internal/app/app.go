@@ -100,7 +100,8 @@ func Open(ctx context.Context, o Options) (_ *App, err error) {
 	if a.detect, err = newDetector(c, detect.Options{Log: a.log}); err != nil {
 		return nil, err
 	}
-	if a.records, err = newRecordSinks(c, describe(c, a.rules), a.log); err != nil {
+	closed := func() int64 { return a.detect.Stats().Position }
+	if a.records, err = newRecordSinks(sinkParts{config: c, describe: describe(c, a.rules), closed: closed, log: a.log}); err != nil {
 		return nil, err
 	}
 	a.cleanup = append(a.cleanup, a.records.closeAll)
@@ -209,6 +210,9 @@ func (a *App) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.daemon.Run(ctx, a.inputs) })
 	g.Go(func() error { return a.lead(ctx) })
+	for _, run := range a.records.run {
+		g.Go(func() error { return run(ctx) })
+	}
 	g.Go(func() error { return a.serve(ctx, a.http, a.handler()) })
 	g.Go(func() error { return a.web.Run(ctx) })
 	g.Go(func() error { watchdog(ctx, a.log); return nil })

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,7 +32,8 @@ func inputs(c *config.Config, log *slog.Logger) ([]pipeline.Input, error) {
 	var all []pipeline.Input
 	hub := webhook.NewHub(log)
 	var options []dialect.Option
-	if len(c.Sinks) > 0 { // who take message ids, which counting does not need
+	// Records have message ids, which counting does not need.
+	if slices.ContainsFunc(c.Sinks, func(s config.Sink) bool { return s.Records() }) {
 		options = append(options, dialect.Details)
 	}
 	for _, s := range c.Sources {

@@ -93,6 +93,9 @@ func (a *App) leadOnce(ctx context.Context) error {
 	g, lease := errgroup.WithContext(lease)
 	g.Go(func() error { return a.detect.Run(lease, a.ledger) })
 	g.Go(func() error { return a.notify.run(lease, a.ledger) })
+	for _, c := range a.records.counts {
+		g.Go(func() error { return c.Run(lease, a.ledger) })
+	}
 	return g.Wait()
 }
 

@@ -1,48 +1,63 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/bouncemeter/bouncemeter/event"
 	"github.com/bouncemeter/bouncemeter/event/record"
 	"github.com/bouncemeter/bouncemeter/internal/config"
 	"github.com/bouncemeter/bouncemeter/pipeline"
+	"github.com/bouncemeter/bouncemeter/sinks/counts"
 	"github.com/bouncemeter/bouncemeter/sinks/file"
 	"github.com/bouncemeter/bouncemeter/sinks/kafka"
 	"github.com/bouncemeter/bouncemeter/sinks/prometheus"
+	"github.com/bouncemeter/bouncemeter/sinks/suppression"
 	"github.com/bouncemeter/bouncemeter/sources/dialect"
 )
 
-// recordSinks are the sinks of classified records.
+// recordSinks are the configured sinks: of classified records, of counts, and the
+// suppression list.
 type recordSinks struct {
-	all   []pipeline.RecordSink
-	stats []func() prometheus.RecordSink
-	close []func() error
+	all    []pipeline.RecordSink
+	counts []*counts.Sink                // run by who holds the lease
+	run    []func(context.Context) error // until the daemon ends
+	stats  []func() prometheus.RecordSink
+	close  []func() error
+}
+
+// sinkParts is what sinks are made of.
+type sinkParts struct {
+	config   *config.Config
+	describe record.Describe
+	// closed is that of counts.Config.
+	closed func() int64
+	log    *slog.Logger
 }
 
 // newRecordSinks opens the configured sinks. A new kind of sink is one case here.
-func newRecordSinks(c *config.Config, describe record.Describe, log *slog.Logger) (_ *recordSinks, err error) {
+func newRecordSinks(p sinkParts) (_ *recordSinks, err error) {
 	r := &recordSinks{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.closeAll())
 		}
 	}()
-	for i := range c.Sinks {
-		s := &c.Sinks[i]
-		log := log.With("sink", s.Name)
+	for i := range p.config.Sinks {
+		s := &p.config.Sinks[i]
 		var err error
 		switch s.Kind {
 		case "file":
-			err = r.addFile(s, file.Config{
-				Path: s.Path, MaxBytes: int64(s.MaxBytes), Keep: s.Keep, Sync: s.Sync, Privacy: privacy(c), Describe: describe, Log: log,
-			})
+			err = r.addFile(s, p)
 		case "kafka":
-			err = r.addTopic(s, kafka.Records{Privacy: privacy(c), Describe: describe}, log)
+			err = r.addTopic(s, p)
+		case "suppression":
+			err = r.addSuppression(s, p)
 		default:
-			err = fmt.Errorf("unknown kind %q (have file, kafka)", s.Kind)
+			err = fmt.Errorf("unknown kind %q (have file, kafka, suppression)", s.Kind)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("sink %s: %w", s.Name, err)
@@ -51,12 +66,19 @@ func newRecordSinks(c *config.Config, describe record.Describe, log *slog.Logger
 	return r, nil
 }
 
-func (r *recordSinks) addFile(s *config.Sink, c file.Config) error {
-	f, err := file.New(c)
+func (r *recordSinks) addFile(s *config.Sink, p sinkParts) error {
+	f, err := file.New(file.Config{
+		Path: s.Path, MaxBytes: int64(s.MaxBytes), Keep: s.Keep, Sync: s.Sync, Privacy: privacy(p.config), Describe: p.describe, Log: p.log.With("sink", s.Name),
+	})
 	if err != nil {
 		return err
 	}
-	r.all, r.close = append(r.all, f), append(r.close, f.Close)
+	if s.Records() {
+		r.all = append(r.all, f)
+	} else {
+		r.addCounts(s, p, file.NewValues(f))
+	}
+	r.close = append(r.close, f.Close)
 	r.stats = append(r.stats, func() prometheus.RecordSink {
 		x := f.Stats()
 		return prometheus.RecordSink{Name: s.Name, Kind: s.Kind, Records: x.Records, Bytes: x.Bytes, Failures: x.Failures, Failing: x.Failing}
@@ -64,26 +86,74 @@ func (r *recordSinks) addFile(s *config.Sink, c file.Config) error {
 	return nil
 }
 
-func (r *recordSinks) addTopic(s *config.Sink, records kafka.Records, log *slog.Logger) error {
-	topic, err := kafka.NewTopic(kafka.Config{
-		Config: s.Cluster(), Topic: s.Topic, Compression: s.Compression,
-		MaxBatchBytes: int64(s.MaxBatchBytes), MaxHeldBytes: int64(s.MaxHeldBytes), Log: log,
-	})
+func (r *recordSinks) addTopic(s *config.Sink, p sinkParts) error {
+	topic, err := r.openTopic(s, p)
 	if err != nil {
 		return err
 	}
-	records.Topic = topic
-	r.all, r.close = append(r.all, &records), append(r.close, topic.Close)
+	if s.Records() {
+		r.all = append(r.all, &kafka.Records{Topic: topic, Privacy: privacy(p.config), Describe: p.describe})
+	} else {
+		r.addCounts(s, p, kafka.NewValues(topic))
+	}
 	r.stats = append(r.stats, func() prometheus.RecordSink {
 		x := topic.Stats()
-		w := x.Writer
 		return prometheus.RecordSink{
 			Name: s.Name, Kind: s.Kind, Records: x.Records, Bytes: x.Bytes, Failures: x.Failures, Refused: x.Refused, Held: x.Held, Failing: x.Failing,
-			Writer: &prometheus.KafkaWriter{
-				Requests: w.Writes, Messages: w.Messages, Bytes: w.Bytes, Errors: w.Errors, Retries: w.Retries,
-				Batch: prometheus.Duration(w.Batch), Write: prometheus.Duration(w.Write), Throttle: prometheus.Duration(w.Throttle),
-			},
+			Writer: writerOf(x.Writer),
 		}
+	})
+	return nil
+}
+
+func (r *recordSinks) openTopic(s *config.Sink, p sinkParts) (*kafka.Topic, error) {
+	topic, err := kafka.NewTopic(kafka.Config{
+		Config: s.Cluster(), Topic: s.Topic, Compression: s.Compression,
+		MaxBatchBytes: int64(s.MaxBatchBytes), MaxHeldBytes: int64(s.MaxHeldBytes), Log: p.log.With("sink", s.Name),
+	})
+	if err == nil {
+		r.close = append(r.close, topic.Close)
+	}
+	return topic, err
+}
+
+func writerOf(w kafka.WriterStats) *prometheus.KafkaWriter {
+	return &prometheus.KafkaWriter{
+		Requests: w.Writes, Messages: w.Messages, Bytes: w.Bytes, Errors: w.Errors, Retries: w.Retries,
+		Batch: prometheus.Duration(w.Batch), Write: prometheus.Duration(w.Write), Throttle: prometheus.Duration(w.Throttle),
+	}
+}
+
+func (r *recordSinks) addCounts(s *config.Sink, p sinkParts, to counts.Receiver) {
+	r.counts = append(r.counts, counts.New(counts.Config{
+		Name: s.Name, Receiver: to, Keep: p.config.Ledger.Retention.Minutes, Closed: p.closed, Log: p.log.With("sink", s.Name),
+	}))
+}
+
+func (r *recordSinks) addSuppression(s *config.Sink, p sinkParts) error {
+	c := suppression.Config{
+		Path: s.Path, Reasons: s.Reasons, Failures: s.Failures, Export: s.Export, Privacy: privacy(p.config), Log: p.log.With("sink", s.Name),
+	}
+	var topic *kafka.Topic
+	if s.Topic != "" {
+		var err error
+		if topic, err = r.openTopic(s, p); err != nil {
+			return err
+		}
+		c.Publisher, c.Target = kafka.NewValues(topic), s.Topic+" at "+strings.Join(s.Brokers, ",")
+	}
+	list, err := suppression.New(c)
+	if err != nil {
+		return err
+	}
+	r.all, r.run, r.close = append(r.all, list), append(r.run, list.Run), append(r.close, list.Close)
+	r.stats = append(r.stats, func() prometheus.RecordSink {
+		x := list.Stats()
+		stats := prometheus.RecordSink{Name: s.Name, Kind: s.Kind, Records: x.Records, Failures: x.Failures, Failing: x.Failing}
+		if topic != nil {
+			stats.Writer = writerOf(topic.Stats().Writer)
+		}
+		return stats
 	})
 	return nil
 }

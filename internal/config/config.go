@@ -38,8 +38,8 @@ type Config struct {
 	// are not told; docs/alerts.md describes it. It is read again when it
 	// changes, and may come later.
 	Silences string `yaml:"silences" format:"path"`
-	// Where classified records go, beside being counted; docs/sinks.md describes
-	// it.
+	// Where classified records and counts go, and the suppression list;
+	// docs/sinks.md describes it.
 	Sinks []Sink `yaml:"sinks"`
 	// Lines that should have been records but could not be read are kept here,
 	// with where they were found.
