@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/internal/failpoint"
 	"github.com/bouncemeter/bouncemeter/ledger"
 	"github.com/bouncemeter/bouncemeter/pipeline/correlate"
 	"github.com/bouncemeter/bouncemeter/pipeline/window"
@@ -75,7 +76,9 @@ func (r *runner) run(ctx context.Context) error {
 	for {
 		err := r.lane.Read(ctx, &r.unit.batch)
 		if err == nil {
+			failpoint.BatchRead.Hit()
 			process(&r.scanner, &r.joiner, &r.unit)
+			failpoint.BatchJoined.Hit()
 			r.read = r.unit.batch.Next
 			if r.due() {
 				err = r.commit(ctx)
@@ -87,6 +90,7 @@ func (r *runner) run(ctx context.Context) error {
 			return r.commit(ctx)
 		case ctx.Err() != nil:
 			// Told to stop: keep what was read, if the ledger takes it in time.
+			failpoint.LaneStopping.Hit()
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastCommit)
 			defer cancel()
 			if err := r.commit(last); err != nil {
@@ -123,6 +127,7 @@ func (r *runner) open(ctx context.Context) error {
 	for _, s := range o.RecordSinks {
 		r.records = append(r.records, s.Writer(r.input.Name, r.name))
 	}
+	failpoint.LaneOpened.Hit()
 	messages, deferred := r.table.Len()
 	r.log.Info("lane opened", "offset", r.state.Position.Offset, "messages", messages, "deferred", deferred)
 	return nil
@@ -178,16 +183,19 @@ func (r *runner) commit(ctx context.Context) error {
 	if r.pending == nil {
 		r.pending = r.prepare()
 	}
+	failpoint.CommitPrepared.Hit()
 	c := r.pending
 	for _, w := range r.records {
 		if err := r.persist(ctx, "flush records", w.Flush); err != nil {
 			return err
 		}
+		failpoint.RecordsFlushed.Hit()
 	}
 	started := time.Now()
 	if err := r.persist(ctx, "commit", func(ctx context.Context) error { return d.o.Ledger.Commit(ctx, c) }); err != nil {
 		return err
 	}
+	failpoint.CommitStored.Hit()
 	r.pending = nil
 	r.state.Position, r.committed = r.read, time.Now()
 	d.o.observeCommit(r.committed.Sub(started))
@@ -199,7 +207,9 @@ func (r *runner) commit(ctx context.Context) error {
 	for _, sink := range d.o.Sinks {
 		sink.Committed(r.input.Name, c.Delta)
 	}
+	failpoint.SinksTold.Hit()
 	r.lane.Committed(r.read)
+	failpoint.LaneReleased.Hit()
 	return nil
 }
 

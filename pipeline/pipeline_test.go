@@ -594,7 +594,9 @@ func TestNotices(t *testing.T) {
 	for _, o := range event.Outcomes {
 		events = append(events, event.Event{Kind: event.Notice, Outcome: o, Delay: -1, SenderKnown: true, SenderDomain: []byte("shop.example"), Recipient: []byte("a@one.example")})
 	}
-	j.events(&event.Batch{Reference: time.Unix(1e9, 0)}, events)
+	batch := &event.Batch{Reference: time.Unix(1e9, 0)}
+	j.begin(batch)
+	j.events(batch, events)
 	delta := j.counter.Delta()
 	got := make(map[string]int64)
 	for _, c := range delta.Counts {
@@ -606,6 +608,46 @@ func TestNotices(t *testing.T) {
 	}
 	if len(delta.Domains)+len(delta.Delays) > 0 {
 		t.Errorf("counted as attempts at a domain: %+v, %+v", delta.Domains, delta.Delays)
+	}
+}
+
+// A record that a wrong clock has dated years ahead counts as of now. What comes
+// after it is not late, and the senders before it are not forgotten.
+func TestAWrongClockMovesNothing(t *testing.T) {
+	a, b, c, d := names()
+	j := &joiner{
+		table:   correlate.New(correlate.Config{Limit: 100, Lifetime: 24 * time.Hour}),
+		counter: window.NewCounter(window.Config{Span: 60, CoarseSpan: 3600, Lateness: 15, SenderDomains: a, RecipientDomains: b, Hosts: c, Streams: d, MaxSeries: 10}),
+	}
+	now := time.Now()
+	step := func(at time.Time, kind event.Kind, queueID string) {
+		batch := &event.Batch{Reference: now}
+		j.begin(batch)
+		e := event.Event{Kind: kind, Time: at.UnixMicro(), Delay: -1, QueueID: []byte(queueID)}
+		if kind == event.Arrival {
+			e.SenderKnown, e.Sender = true, []byte("ann@shop.example")
+		} else {
+			e.Outcome, e.Recipient = event.Delivered, []byte("x@one.example")
+		}
+		j.events(batch, []event.Event{e})
+	}
+	step(now.Add(-time.Minute), event.Arrival, "A")
+	step(now.Add(50*365*24*time.Hour), event.Arrival, "B")
+	step(now.Add(50*365*24*time.Hour), event.Attempt, "B")
+	step(now.Add(4*time.Minute), event.Attempt, "C") // clocks differ by so much
+	step(now, event.Attempt, "A")
+	delta := j.counter.Delta()
+	var ofShop int64
+	for _, c := range delta.Counts {
+		if c.Start > now.Add(5*time.Minute).Unix() {
+			t.Errorf("counted at %v", time.Unix(c.Start, 0))
+		}
+		if c.Series.SenderDomain == "shop.example" {
+			ofShop += c.Attempts
+		}
+	}
+	if delta.Lines.Future != 2 || ofShop != 2 || delta.Last > now.Add(5*time.Minute).Unix() {
+		t.Errorf("%d of the future, %d attempts of shop.example, last %v", delta.Lines.Future, ofShop, time.Unix(delta.Last, 0))
 	}
 }
 

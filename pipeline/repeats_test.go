@@ -20,6 +20,7 @@ func TestRepeatedEvents(t *testing.T) {
 		records: []RecordWriter{writer},
 	}
 	b := &event.Batch{Reference: time.Unix(1790000000, 0), Lines: []event.Line{{Offset: 0}, {Offset: 10}, {Offset: 20}}}
+	j.begin(b)
 	for line, id := range []string{"1", "2", "1"} {
 		events := []event.Event{{Kind: event.Attempt, Outcome: event.Delivered, Time: 1790000000e6, Delay: -1, ID: []byte(id), Recipient: []byte("ann@x.example")}}
 		j.events(b, events)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -80,13 +81,23 @@ type joiner struct {
 	records []RecordWriter
 	source  string
 	lane    string
+	now     time.Time // when the batch was begun, or what was written in it if that is later
 }
 
-// future is how far ahead of the clock an event may be dated before it is
-// remarked: clocks differ.
+// begin notes the time for the events of a batch.
+func (j *joiner) begin(b *event.Batch) {
+	j.now = time.Now()
+	if b.Reference.After(j.now) {
+		j.now = b.Reference
+	}
+}
+
+// future is how far ahead of the clock an event may be dated and be believed:
+// clocks differ.
 const future = 5 * 60 * 1e6 // microseconds
 
 func (j *joiner) join(u *unit) {
+	j.begin(&u.batch)
 	for _, m := range u.malformed {
 		j.unreadable(&u.batch, m)
 	}
@@ -126,11 +137,17 @@ func (j *joiner) unreadable(b *event.Batch, m malformed) {
 	}
 }
 
-// events joins some events of b, in order.
+// events joins some events of b, in order. One that is dated ahead of the clock
+// counts as of now: believed, a single wrong clock would make all that comes
+// later look late, and the queue ids outlived.
 func (j *joiner) events(b *event.Batch, events []event.Event) {
-	lines, latest := j.counter.Lines(), b.Reference.UnixMicro()+future
+	lines, latest := j.counter.Lines(), j.now.UnixMicro()+future
 	for i := range events {
 		e := &events[i]
+		if e.Time > latest {
+			lines.Future++
+			e.Time = latest - future
+		}
 		if len(e.ID) > 0 && j.table.Repeated(e, b.Reference.Unix()) {
 			lines.Repeated++
 			e.Kind = 0 // nor is its record handed on
@@ -156,9 +173,6 @@ func (j *joiner) events(b *event.Batch, events []event.Event) {
 		case event.Rejection:
 			lines.Rejected++
 		}
-		if e.Time > latest {
-			lines.Future++
-		}
 	}
 }
 
@@ -166,6 +180,7 @@ func (j *joiner) events(b *event.Batch, events []event.Event) {
 // while it is still in the first-level cache, where those of a batch are not.
 func process(s *scanner, j *joiner, u *unit) {
 	s.begin(&u.batch)
+	j.begin(&u.batch)
 	for i := range u.batch.Lines {
 		events, err := s.line(u.batch.Lines[i].Text, u.events[:0])
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"sync"
 
+	"github.com/bouncemeter/bouncemeter/internal/failpoint"
 	"github.com/bouncemeter/bouncemeter/ledger"
 	"github.com/bouncemeter/bouncemeter/ledger/internal/counts"
 )
@@ -77,6 +78,7 @@ func (l *Ledger) CommitDetector(ctx context.Context, c *ledger.DetectorCommit) e
 				return err
 			}
 		}
+		failpoint.DetectionStored.Hit()
 		return nil
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/internal/failpoint"
 	"github.com/bouncemeter/bouncemeter/ledger"
 	"github.com/bouncemeter/bouncemeter/ledger/internal/counts"
 	"github.com/bouncemeter/bouncemeter/pipeline/window"
@@ -33,19 +34,26 @@ func (l *Ledger) Commit(ctx context.Context, c *ledger.Commit) error {
 		if err != nil || applied {
 			return err
 		}
+		failpoint.PositionMoved.Hit()
 		if err := l.addCounts(w, int64(c.Lane), d.Counts); err != nil {
 			return err
 		}
+		failpoint.CountsAdded.Hit()
 		if err := l.addDomains(w, d.Domains); err != nil {
 			return err
 		}
+		failpoint.DomainsAdded.Hit()
 		if err := addDelays(w, d.Delays); err != nil {
 			return err
 		}
+		failpoint.DelaysAdded.Hit()
 		if err := addTemplates(w, d.Templates); err != nil {
 			return err
 		}
-		return changeEntries(w, int64(c.Lane), c.Upserts, c.Deletes)
+		failpoint.TemplatesAdded.Hit()
+		err = changeEntries(w, int64(c.Lane), c.Upserts, c.Deletes)
+		failpoint.EntriesChanged.Hit()
+		return err
 	})
 }
 

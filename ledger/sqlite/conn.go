@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	engine "modernc.org/sqlite"
+
+	"github.com/bouncemeter/bouncemeter/internal/failpoint"
 )
 
 // conn is one connection. It is used by one goroutine at a time. It talks to
@@ -165,9 +167,11 @@ func (c *conn) transaction(f func() error) error {
 	if _, err := c.exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
+	failpoint.TransactionBegun.Hit()
 	err := f()
 	if err == nil {
 		_, err = c.exec("COMMIT")
+		failpoint.TransactionCommitted.Hit()
 	}
 	if err != nil {
 		// Some errors, such as a full disk, have already ended the transaction;

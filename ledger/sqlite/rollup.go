@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/bouncemeter/bouncemeter/internal/failpoint"
 	"github.com/bouncemeter/bouncemeter/ledger"
 	"github.com/bouncemeter/bouncemeter/ledger/internal/counts"
 )
@@ -82,6 +83,7 @@ func (l *Ledger) Rollup(ctx context.Context, r ledger.Retention, now time.Time) 
 		for more := true; more; {
 			if err := l.write(ctx, "roll up: "+step.doing, func(w *conn) (err error) {
 				more, err = step.once(w)
+				failpoint.RolledUp.Hit()
 				return err
 			}); err != nil {
 				return err

@@ -25,6 +25,7 @@ import (
 
 	"github.com/bouncemeter/bouncemeter/event"
 	"github.com/bouncemeter/bouncemeter/event/record"
+	"github.com/bouncemeter/bouncemeter/internal/failpoint"
 	"github.com/bouncemeter/bouncemeter/pipeline"
 )
 
@@ -164,8 +165,10 @@ func syncFolder(path string) error {
 // configured. After an error some of them may be there, and whole.
 func (s *Sink) put(lines []byte, n int64) error {
 	number, err := s.write(lines)
+	failpoint.RecordsWritten.Hit()
 	if err == nil && s.config.Sync {
 		err = s.sync(number)
+		failpoint.RecordsSynced.Hit()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -229,6 +232,7 @@ func (s *Sink) follow(n int64) error {
 		if err := s.shift(); err != nil {
 			return fmt.Errorf("rotate the file of records: %w; let the daemon's user rename files in its folder", err)
 		}
+		failpoint.RecordsRotated.Hit()
 	}
 	if s.file == nil {
 		return s.reopen()

@@ -186,7 +186,7 @@ var lineMetrics = []lineMetric{
 	newLineMetric("unmatched_attempts_total", "Attempts whose sender no earlier line told. They count under sender_domain=\"(unknown)\".", func(l *window.Lines) int64 { return l.Unmatched }),
 	newLineMetric("forgotten_queue_ids_total", "Queue ids forgotten because limits.queue_ids was reached.", func(l *window.Lines) int64 { return l.Evicted }),
 	newLineMetric("folded_attempts_total", "Attempts counted under sender_domain=\"(other)\" because a limit was reached.", func(l *window.Lines) int64 { return l.Folded }),
-	newLineMetric("future_events_total", "Events dated more than five minutes ahead of the clock.", func(l *window.Lines) int64 { return l.Future }),
+	newLineMetric("future_events_total", "Events dated more than five minutes ahead of the clock, which count as of now.", func(l *window.Lines) int64 { return l.Future }),
 	newLineMetric("repeated_events_total", "Events that were told again and not counted again.", func(l *window.Lines) int64 { return l.Repeated }),
 }
 

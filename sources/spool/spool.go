@@ -37,6 +37,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bouncemeter/bouncemeter/internal/failpoint"
 )
 
 // ErrFull means that Config.MaxBytes wait to be read already.
@@ -268,8 +270,10 @@ func (s *Spool) write(frames []byte) error {
 		_, start = s.bounds()
 	}
 	_, err := s.file.Write(frames)
+	failpoint.SpoolWritten.Hit()
 	if err == nil && s.config.Sync {
 		err = s.file.Sync()
+		failpoint.SpoolSynced.Hit()
 	}
 	if err != nil {
 		// If nothing more is ever written, what is left should not look whole.
@@ -349,6 +353,7 @@ func (s *Spool) release(p int64) {
 		if err := os.Remove(s.segment(start)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			s.config.Log.Warn("a segment of the spool that is counted cannot be deleted", "spool", s.config.Dir, "err", err)
 		}
+		failpoint.SpoolReleased.Hit()
 	}
 }
 

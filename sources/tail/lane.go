@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/internal/failpoint"
 )
 
 const (
@@ -279,6 +280,7 @@ func (l *Lane) find(ctx context.Context) (again bool, err error) {
 				l.lose(l.ended.size-r.info.Size(), "the file was truncated, and its copy lacks the end of what had been seen of it")
 			}
 			l.open(r, es, e)
+			failpoint.LogFound.Hit()
 			return true, nil
 		case err == nil && what == short && e.live() && inode(e.info) == l.at.ino:
 			l.lose(1, "the file is shorter than what was read of it; reading goes on at its end")
@@ -538,6 +540,7 @@ func (l *Lane) atEOF(ctx context.Context, b *event.Batch) (again bool, err error
 		return false, err
 	}
 	l.leave()
+	failpoint.LogLeft.Hit()
 	l.open(nr, es, rest[next])
 	return true, nil
 }

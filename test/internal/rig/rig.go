@@ -1,0 +1,355 @@
+// Package rig is what tests of the real program share: it builds it, runs it on
+// a folder with a configuration and a ledger, writes logs for it that rotate, and
+// compares what it counted with what is there.
+package rig
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/bouncemeter/bouncemeter/test/internal/oracle"
+)
+
+// builds holds the programs that were built, by their tags, in a folder that
+// Main removes.
+var builds struct {
+	sync.Mutex
+	folder string
+	paths  map[string]string
+}
+
+// Main runs the tests of a package that builds programs. Call it from TestMain.
+func Main(m *testing.M) {
+	code := m.Run()
+	if builds.folder != "" {
+		_ = os.RemoveAll(builds.folder)
+	}
+	os.Exit(code)
+}
+
+// Build returns the path of the real program, built with tags.
+func Build(t testing.TB, tags string) string {
+	t.Helper()
+	builds.Lock()
+	defer builds.Unlock()
+	if path := builds.paths[tags]; path != "" {
+		return path
+	}
+	if builds.folder == "" {
+		folder, err := os.MkdirTemp("", "bouncemeter-test-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		builds.folder, builds.paths = folder, make(map[string]string)
+	}
+	path := filepath.Join(builds.folder, "bouncemeter-"+tags)
+	if out, err := exec.Command("go", "build", "-tags", tags, "-o", path, "github.com/bouncemeter/bouncemeter/cmd/bouncemeter").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	builds.paths[tags] = path
+	return path
+}
+
+// Site is a folder with a configuration, for one daemon after the other.
+type Site struct {
+	Binary               string
+	Dir, Config, Ledger  string
+	Address              string // of the page
+	Prefix               []string
+	configured, settings string
+}
+
+// NewSite makes a site in dir whose configuration is settings, a ledger and a free
+// port for the page. Unless settings say otherwise the ledger is in dir.
+func NewSite(t testing.TB, binary, dir, settings string) *Site {
+	t.Helper()
+	s := &Site{Binary: binary, Dir: dir, Config: filepath.Join(dir, "bouncemeter.yaml"), Ledger: filepath.Join(dir, "ledger.db"), Address: FreeAddress(t)}
+	s.Configure(t, settings)
+	return s
+}
+
+// Configure writes the configuration anew.
+func (s *Site) Configure(t testing.TB, settings string) {
+	t.Helper()
+	if !strings.Contains(settings, "\nledger:") {
+		settings += "\nledger: {sqlite: " + s.Ledger + "}"
+	}
+	if !strings.Contains(settings, "\nhttp:") {
+		settings += "\nhttp: {listen: \"" + s.Address + "\"}"
+	}
+	if err := os.WriteFile(s.Config, []byte(settings+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Tail is the setting of a source that follows a Postfix log.
+func Tail(path string) string {
+	return fmt.Sprintf("sources: [{name: mta1, kind: tail, paths: [%s], timezone: UTC, poll: 20ms}]\n", path)
+}
+
+// Daemon is a running program.
+type Daemon struct {
+	*exec.Cmd
+	site   *Site
+	output buffer
+	ended  chan struct{} // closed once Wait has returned
+	err    error         // of Wait
+}
+
+// buffer may be read while a process writes to it.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// Start starts the daemon, with further environment variables. It is killed at the
+// end of the test if it still runs.
+func (s *Site) Start(t testing.TB, environment ...string) *Daemon {
+	t.Helper()
+	args := append(append([]string(nil), s.Prefix...), s.Binary, "run", "-c", s.Config)
+	d := &Daemon{Cmd: exec.Command(args[0], args[1:]...), site: s, ended: make(chan struct{})}
+	d.Env = append(os.Environ(), environment...)
+	d.Stderr = &d.output
+	if err := d.Cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		d.err = d.Wait()
+		close(d.ended)
+	}()
+	t.Cleanup(func() {
+		_ = d.Process.Kill()
+		<-d.ended
+	})
+	return d
+}
+
+// Output is what it has written to standard error.
+func (d *Daemon) Output() string { return d.output.String() }
+
+// Ended returns after the program has ended, or d, and reports which.
+func (d *Daemon) Ended(within time.Duration) bool {
+	select {
+	case <-d.ended:
+		return true
+	case <-time.After(within):
+		return false
+	}
+}
+
+// Killed reports whether the program ended by SIGKILL; it must have ended.
+func (d *Daemon) Killed() bool {
+	var exit *exec.ExitError
+	return errors.As(d.err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
+}
+
+// Kill kills it, which it must not have forestalled.
+func (d *Daemon) Kill(t testing.TB) {
+	t.Helper()
+	_ = d.Process.Kill()
+	<-d.ended
+	if !d.Killed() || strings.Contains(d.Output(), "panic") {
+		t.Fatalf("the program ended by itself: %v\n%s", d.err, d.Output())
+	}
+}
+
+// Stop ends it as systemd does: well, and within ten seconds. It may not yet have
+// come so far as to listen to signals.
+func (d *Daemon) Stop(t testing.TB) {
+	t.Helper()
+	if err := d.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatalf("the program ended by itself: %v\n%s", err, d.Output())
+	}
+	if !d.Ended(10 * time.Second) {
+		_ = d.Process.Signal(syscall.SIGQUIT)
+		d.Ended(5 * time.Second)
+		t.Fatalf("10 seconds after SIGTERM it was still there\n%s", d.Output())
+	}
+	var exit *exec.ExitError
+	if errors.As(d.err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGTERM && d.Output() == "" {
+		return
+	}
+	if d.err != nil {
+		t.Fatalf("after SIGTERM: %v\n%s", d.err, d.Output())
+	}
+}
+
+// Refused checks that it ends by itself with an exit code, saying all of want.
+func (d *Daemon) Refused(t testing.TB, code int, want ...string) {
+	t.Helper()
+	if !d.Ended(30 * time.Second) {
+		t.Fatalf("it was not refused\n%s", d.Output())
+	}
+	var exit *exec.ExitError
+	if !errors.As(d.err, &exit) || exit.ExitCode() != code {
+		t.Errorf("%v, want exit code %d\n%s", d.err, code, d.Output())
+	}
+	for _, w := range want {
+		if !strings.Contains(d.Output(), w) {
+			t.Errorf("no %q in\n%s", w, d.Output())
+		}
+	}
+}
+
+// Get returns the status and body of a page, or 0 while there is no server.
+func (s *Site) Get(path string) (status int, body string) {
+	r, err := http.Get("http://" + s.Address + path)
+	if err != nil {
+		return 0, ""
+	}
+	defer func() { _ = r.Body.Close() }()
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		return 0, ""
+	}
+	return r.StatusCode, string(b)
+}
+
+// Metric returns the value of a series of /metrics, such as
+// bouncemeter_lines_total{source="mta1"}, or -1 if there is none.
+func (s *Site) Metric(series string) float64 {
+	_, body := s.Get("/metrics")
+	_, rest, found := strings.Cut("\n"+body, "\n"+series+" ")
+	if !found {
+		return -1
+	}
+	value, _, _ := strings.Cut(rest, "\n")
+	n, err := strconv.ParseFloat(value, 64)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// Lines is how many lines of source mta1 the daemon shows as counted.
+func (s *Site) Lines() int64 { return int64(s.Metric(`bouncemeter_lines_total{source="mta1"}`)) }
+
+// Eventually waits two minutes for something to become true.
+func (d *Daemon) Eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); !is(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("two minutes, and not yet: %s\n%s", what, d.Output())
+		}
+		if d.Ended(50*time.Millisecond) && !is() {
+			t.Fatalf("it ended before: %s: %v\n%s", what, d.err, d.Output())
+		}
+	}
+}
+
+// Counts waits until the daemon shows so many lines as counted.
+func (d *Daemon) Counts(t testing.TB, lines int64) {
+	t.Helper()
+	d.Eventually(t, fmt.Sprintf("%d lines are counted", lines), func() bool { return d.site.Lines() >= lines })
+}
+
+// ReportJSON returns bouncemeter report -o json of files or of a ledger.
+func ReportJSON(t testing.TB, binary string, args ...string) []byte {
+	t.Helper()
+	cmd := exec.Command(binary, append([]string{"report", "-o", "json"}, args...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("report %v: %v\n%s", args, err, stderr.String())
+	}
+	return out
+}
+
+// Report returns the part of a report that the oracle compares.
+func Report(t testing.TB, binary string, args ...string) *oracle.Report {
+	t.Helper()
+	r := new(oracle.Report)
+	if err := json.Unmarshal(ReportJSON(t, binary, args...), r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// Exact checks what the ledger counted of a log: it must be what the oracle
+// counts, and to the last sample what a one-shot report says.
+func (s *Site) Exact(t testing.TB, log string) {
+	t.Helper()
+	want, err := oracle.CountFiles(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := want.Differs(Report(t, s.Binary, "--ledger", s.Ledger)); err != nil {
+		t.Errorf("the ledger: %v", err)
+	}
+	ledger, once := ReportJSON(t, s.Binary, "--ledger", s.Ledger), ReportJSON(t, s.Binary, "--timezone", "UTC", log)
+	if !bytes.Equal(ledger, once) {
+		t.Errorf("the ledger's report differs from that of the log:\n%s", firstDifference(ledger, once))
+	}
+}
+
+// firstDifference shows where two texts begin to differ.
+func firstDifference(a, b []byte) string {
+	x, y := strings.Split(string(a), "\n"), strings.Split(string(b), "\n")
+	for i := range min(len(x), len(y)) {
+		if x[i] != y[i] {
+			from := max(0, i-3)
+			return fmt.Sprintf("line %d: ledger\n%s\nlog\n%s", i+1, strings.Join(x[from:min(len(x), i+4)], "\n"), strings.Join(y[from:min(len(y), i+4)], "\n"))
+		}
+	}
+	return "one is longer"
+}
+
+// FreeAddress returns a loopback address that nobody listens at.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// Append appends to a file.
+func Append(t testing.TB, path string, b []byte) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.Write(b)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Pause waits for d of real time, or for ctx.
+func Pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
