@@ -5,11 +5,15 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
 
 	"github.com/bouncemeter/bouncemeter/event"
 )
@@ -268,6 +272,38 @@ func TestRulesImport(t *testing.T) {
 
 // Each bounce mail gives one classified record per recipient, from a Maildir, an
 // mbox or standard input alike; what is no report gives none and is said.
+// The words of each notification lead to the right category.
+func TestIngestSaysWhy(t *testing.T) {
+	archive, err := txtar.ParseFile("../../sources/dialect/message/testdata/messages.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages := make(map[string]string)
+	for _, f := range archive.Files {
+		name, kind, _ := strings.Cut(f.Name, "/")
+		switch kind {
+		case "message":
+			messages[name] = string(f.Data)
+		case "why":
+			code, out, stderr := call(t, messages[name], "ingest", "-o", "json", "-")
+			if code != 0 {
+				t.Fatalf("%s: exit code %d, %s", name, code, stderr)
+			}
+			var got strings.Builder
+			for line := range strings.Lines(out) {
+				r := struct{ Recipient, Category string }{Category: "-"}
+				if err := json.Unmarshal([]byte(line), &r); err != nil {
+					t.Fatal(err)
+				}
+				fmt.Fprintln(&got, r.Recipient, r.Category)
+			}
+			if diff := cmp.Diff(string(f.Data), got.String()); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", name, diff)
+			}
+		}
+	}
+}
+
 func TestIngest(t *testing.T) {
 	bounce := func(to, reply string) string {
 		return "From: MAILER-DAEMON@messagelabs.com\nTo: anna@shop.example\nSubject: Mail Delivery Failure\nDate: Mon, 02 Nov 2026 09:15:00 +0000\n\n" +

@@ -21,8 +21,8 @@ func (m *message) feedback() []event.Event {
 		f = fields{{"Feedback-Type", "abuse"}, {"Original-Rcpt-To", m.original.get("X-HmXmrOriginalRecipient")}}
 	}
 	kind := strings.ToLower(strings.TrimSpace(f.get("Feedback-Type")))
-	if kind == "not-spam" {
-		return nil // praise
+	if kind == "not-spam" || kind == "opt-out" {
+		return nil // praise, or a wish to get no more
 	}
 	e := event.Event{Outcome: event.Complaint}
 	if n, err := strconv.ParseUint(strings.TrimSpace(f.get("Incidents")), 10, 32); err == nil && n > 1 {

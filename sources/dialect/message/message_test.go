@@ -22,10 +22,11 @@ func samples(t testing.TB) (names []string, messages, meanings map[string][]byte
 	messages, meanings = make(map[string][]byte), make(map[string][]byte)
 	for _, f := range archive.Files {
 		name, kind, _ := strings.Cut(f.Name, "/")
-		if kind == "message" {
+		switch kind {
+		case "message":
 			names = append(names, name)
 			messages[name] = f.Data
-		} else {
+		case "meaning":
 			meanings[name] = f.Data
 		}
 	}

@@ -3,6 +3,7 @@ package message
 import (
 	"bytes"
 	"html"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -277,7 +278,7 @@ func quoted(lines []string) []byte {
 		out := append([]byte(nil), line[at:]...)
 		for _, next := range lines[i+1:] {
 			next = strings.TrimSpace(next)
-			if next == "" || strings.HasPrefix(next, ">>>") || strings.HasPrefix(next, "---") || strings.HasPrefix(next, "___") || len(out) > maxText {
+			if next == "" || len(out) > maxText || slices.ContainsFunc(afterReply, func(p string) bool { return strings.HasPrefix(next, p) }) {
 				break
 			}
 			next = strings.TrimPrefix(next, "<<< ")
@@ -287,6 +288,10 @@ func quoted(lines []string) []byte {
 	}
 	return nil
 }
+
+// afterReply are the beginnings of lines that follow a reply and are none of it:
+// rulers, the next command of a transcript, and what qmail says of every failure.
+var afterReply = []string{">>>", "---", "___", "Giving up on "}
 
 // replyAt returns where an SMTP error reply starts in a line: a code such as
 // "550 " or "#5.1.1" at its beginning, or after what announces one.
