@@ -16,15 +16,15 @@ import (
 	"github.com/bouncemeter/bouncemeter/sources/dialect/message"
 	"github.com/bouncemeter/bouncemeter/sources/journal"
 	"github.com/bouncemeter/bouncemeter/sources/kafka"
-	"github.com/bouncemeter/bouncemeter/sources/lmtp"
 	"github.com/bouncemeter/bouncemeter/sources/mailbox"
+	"github.com/bouncemeter/bouncemeter/sources/smtp"
 	"github.com/bouncemeter/bouncemeter/sources/spool"
 	"github.com/bouncemeter/bouncemeter/sources/syslog"
 	"github.com/bouncemeter/bouncemeter/sources/tail"
 	"github.com/bouncemeter/bouncemeter/sources/webhook"
 )
 
-// defaultEventIDs is how many ids of events a webhook source remembers.
+// defaultEventIDs is how many ids of events a source remembers that others send to.
 const defaultEventIDs = 1_000_000
 
 // inputs builds the configured sources. A new kind of source is one case here.
@@ -65,10 +65,22 @@ func inputs(c *config.Config, log *slog.Logger) ([]pipeline.Input, error) {
 			var m *mailbox.Source
 			m, err = mailbox.New(mailbox.Config{Paths: s.Paths, MaxMessageBytes: max(int(s.MaxLineBytes), 1<<20), Poll: s.Poll, Log: log})
 			in.Source = lanes[*mailbox.Lane]{m}
-		case "lmtp":
-			var l *lmtp.Source
-			l, err = lmtp.New(lmtp.Config{Listen: s.Listen, Maildir: s.Paths[0], MaxMessageBytes: max(int(s.MaxLineBytes), 1<<20), Log: log})
-			in.Source = lanes[*mailbox.Lane]{l}
+		case "lmtp", "smtp":
+			var networks []netip.Prefix
+			if networks, err = s.Networks(); err != nil {
+				break
+			}
+			recipients := make([]string, len(s.Recipients))
+			for i, r := range s.Recipients {
+				recipients[i] = strings.ToLower(r)
+			}
+			var m *smtp.Source
+			m, err = smtp.New(smtp.Config{
+				LMTP: s.Kind == "lmtp", Listen: s.Listen, Allow: networks, Recipients: recipients, CertFile: s.TLS.CertFile, KeyFile: s.TLS.KeyFile,
+				Maildir: s.Paths[0], MaxMessageBytes: max(int(s.MaxLineBytes), 1<<20), Log: log,
+			})
+			in.Source = lanes[*mailbox.Lane]{m}
+			in.EventIDs = cmp.Or(s.EventIDs, defaultEventIDs)
 		case "webhook":
 			var w *webhook.Source
 			w, err = webhook.New(webhook.Config{
@@ -102,7 +114,7 @@ func inputs(c *config.Config, log *slog.Logger) ([]pipeline.Input, error) {
 			f, err = tail.OpenFiles([]string{"-"}, tail.FilesOptions{MaxLineBytes: int(s.MaxLineBytes)})
 			in.Source = oneLane{f}
 		default:
-			err = fmt.Errorf("unknown kind %q (have tail, stdin, kafka, maildir, lmtp, webhook, syslog, journald)", s.Kind)
+			err = fmt.Errorf("unknown kind %q (have tail, stdin, kafka, maildir, lmtp, smtp, webhook, syslog, journald)", s.Kind)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("source %s: %w", s.Name, err)
@@ -114,7 +126,7 @@ func inputs(c *config.Config, log *slog.Logger) ([]pipeline.Input, error) {
 
 // parsers returns what makes the parsers of a source, one for each lane.
 func parsers(s *config.Source, location *time.Location, options ...dialect.Option) (func() dialect.Parser, error) {
-	if s.Kind == "maildir" || s.Kind == "lmtp" || s.Dialect == config.Messages {
+	if s.Mails() {
 		return func() dialect.Parser { return &message.Parser{} }, nil
 	}
 	create := func() (dialect.Parser, error) { return dialect.New(s.Dialect, location, options...) }

@@ -180,7 +180,7 @@ func describe(c *config.Config, rules *ruleset) record.Describe {
 	for i := range c.Sources {
 		s := &c.Sources[i]
 		switch {
-		case s.Kind == "maildir", s.Kind == "lmtp":
+		case s.Mails():
 			mtas[s.Name] = config.Messages
 		case s.Dialect != dialect.Auto && s.Dialect != dialect.Classified:
 			mtas[s.Name] = s.Dialect

@@ -111,8 +111,8 @@ func (l *loader) checkSources(sources []Source) {
 		if s.Kind != "kafka" && len(s.Brokers)+len(s.Topics)+len(s.Pattern)+len(s.Group) > 0 {
 			l.fault(path+".kind", "brokers, topics, pattern and group are those of a Kafka source", "write kind: kafka, or remove them")
 		}
-		if !slices.Contains([]string{"lmtp", "webhook", "syslog"}, s.Kind) && s.Listen != "" {
-			l.fault(path+".listen", "a source of this kind does not listen", "write kind: lmtp, webhook or syslog, or remove it")
+		if !slices.Contains([]string{"lmtp", "smtp", "webhook", "syslog"}, s.Kind) && s.Listen != "" {
+			l.fault(path+".listen", "a source of this kind does not listen", "write kind: lmtp, smtp, webhook or syslog, or remove it")
 		}
 		if s.Kind != "journald" {
 			l.notFor(path, []setting{{"units", len(s.Units) > 0}, {"identifiers", len(s.Identifiers) > 0}}, "of a source that reads the journal", "write kind: journald, or remove it")
@@ -120,14 +120,9 @@ func (l *loader) checkSources(sources []Source) {
 		switch s.Kind {
 		case "tail", "maildir":
 			l.checkPaths(path, s, paths)
-		case "lmtp":
+		case "lmtp", "smtp":
 			l.checkPaths(path, s, paths)
-			if len(s.Paths) > 1 {
-				l.fault(path+".paths", "messages wait in one Maildir", "name one")
-			}
-			if s.Listen == "" && !l.failed(path+".listen") {
-				l.fault(path+".listen", "there is no address to listen on", "write listen: unix:/run/bouncemeter/lmtp, or 127.0.0.1:2424")
-			}
+			l.checkMail(path, &s)
 		case "kafka":
 			l.checkKafka(path, s)
 		case "journald":

@@ -61,11 +61,11 @@ type Source struct {
 	Name string `yaml:"name"`
 	// Kind of source: tail follows log files through rotation, stdin reads
 	// standard input once, kafka reads topics. maildir reads bounce mails and
-	// abuse reports from Maildirs, lmtp takes them from a mail server. webhook
-	// receives the events of mail providers by HTTP, syslog the log of mail
+	// abuse reports from Maildirs, lmtp and smtp take them from mail servers.
+	// webhook receives the events of mail providers by HTTP, syslog the log of mail
 	// servers over the network or a local socket. journald reads the journal of
 	// systemd.
-	Kind string `yaml:"kind" enum:"tail,stdin,kafka,maildir,lmtp,webhook,syslog,journald"`
+	Kind string `yaml:"kind" enum:"tail,stdin,kafka,maildir,lmtp,smtp,webhook,syslog,journald"`
 	// Units are those of systemd whose journal kind journald reads, such as
 	// postfix@-.service; .service may be left out. The journal itself notes which
 	// unit an entry is of.
@@ -73,17 +73,20 @@ type Source struct {
 	// Identifiers are names of programs that kind journald reads, such as sm-mta,
 	// besides those of units. Any program may take any name.
 	Identifiers []string `yaml:"identifiers"`
-	// Listen is where kind lmtp listens: an address such as 127.0.0.1:2424, or
-	// unix:/path/of/a/socket. It should be one that only the mail server reaches.
-	// For kind webhook it is an address with a port, which several may share. For
+	// Listen is where kinds lmtp and smtp listen: an address such as
+	// 127.0.0.1:2424, or unix:/path/of/a/socket. For kind webhook it is an address with a port, which several may share. For
 	// kind syslog it is one or more addresses with spaces between, each with its
 	// transport: udp:127.0.0.1:5514, tcp::5514 for all addresses, tls::6514, or
 	// unix:/path/of/a/socket.
 	Listen string `yaml:"listen"`
-	// Allow lists the networks that senders of kind syslog may be in, such as
-	// 192.0.2.0/24 or one address. Left out, anybody's messages are taken. UDP
-	// senders can pretend to be others.
+	// Allow lists the networks that senders of kinds syslog, lmtp and smtp may be
+	// in, such as 192.0.2.0/24 or one address. Left out, anybody's messages are
+	// taken. UDP senders can pretend to be others.
 	Allow []string `yaml:"allow"`
+	// Recipients lists what mail of kinds lmtp and smtp may be to: domains such as
+	// bounces.shop.example, and addresses. Mail to others is refused. Left out, it
+	// may be to all.
+	Recipients []string `yaml:"recipients"`
 	// MaxConnections is how many connections kind syslog has at a time; one
 	// address may have a quarter of them. Left out, it is 256.
 	MaxConnections int `yaml:"max_connections"`
@@ -91,7 +94,7 @@ type Source struct {
 	// connection. Left out, it is 1h.
 	IdleTimeout time.Duration `yaml:"idle_timeout"`
 	// Paths of the log files to follow, for kind tail, or of the Maildirs; for
-	// kind lmtp the Maildir in which messages wait until they are counted. Of
+	// kinds lmtp and smtp the Maildir in which messages wait until they are counted. Of
 	// log files patterns such as /var/log/mail/*.log match those that appear
 	// later, too. Rotated files need not be named: they are found beside the
 	// live one by their content. Of kind journald it is the folder of a journal
@@ -191,8 +194,8 @@ type Source struct {
 
 	// EventIDs is how many ids of events are remembered, for two days at the
 	// most, so that events that are told again do not count again: for providers,
-	// who repeat what was not acknowledged. Left out, it is 1000000 for kind
-	// webhook, and no event is known to repeat for others. Each takes up to 40
+	// who repeat what was not acknowledged. Left out, it is 1000000 for kinds
+	// webhook, lmtp and smtp, and no event is known to repeat for others. Each takes up to 40
 	// bytes.
 	EventIDs int `yaml:"event_ids"`
 

@@ -55,6 +55,13 @@ func (l *loader) checkReceivers(c *Config) {
 		if s.Kind != "syslog" {
 			l.notFor(path, syslogSettings(s), "of a source that receives syslog", "write kind: syslog, or remove it")
 		}
+		mails := s.Kind == "lmtp" || s.Kind == "smtp"
+		if !mails {
+			l.notFor(path, mailSettings(s), "of a source that receives mail", "write kind: lmtp or smtp, or remove it")
+		}
+		if !mails && s.Kind != "syslog" {
+			l.notFor(path, []setting{{"allow", len(s.Allow) > 0}}, "of a source that receives", "write kind: syslog, lmtp or smtp, or remove it")
+		}
 		if s.Kind != "webhook" && s.Kind != "syslog" {
 			l.notFor(path, []setting{{"spool", s.Spool != ""}, {"spool_bytes", s.SpoolBytes != 0}}, "of a source that receives", "write kind: webhook or syslog, or remove it")
 			continue
@@ -94,7 +101,7 @@ func webhookSettings(s *Source) []setting {
 
 // syslogSettings are those that no other kind has.
 func syslogSettings(s *Source) []setting {
-	return []setting{{"allow", len(s.Allow) > 0}, {"max_connections", s.MaxConnections != 0}, {"idle_timeout", s.IdleTimeout != 0}}
+	return []setting{{"max_connections", s.MaxConnections != 0}, {"idle_timeout", s.IdleTimeout != 0}}
 }
 
 // notFor finds settings of another kind.

@@ -38,6 +38,15 @@ func (s *Source) Networks() ([]netip.Prefix, error) {
 	return all, nil
 }
 
+// checkAllow checks the networks that senders may be in.
+func (l *loader) checkAllow(path string, s *Source) {
+	for i := range s.Allow {
+		if _, err := (&Source{Allow: s.Allow[i : i+1]}).Networks(); err != nil {
+			l.fault(fmt.Sprintf("%s.allow[%d]", path, i), err.Error(), "write it like 192.0.2.0/24, 2001:db8::/32 or 192.0.2.25")
+		}
+	}
+}
+
 // checkSyslog checks one receiver of syslog.
 func (l *loader) checkSyslog(path string, s *Source) {
 	encrypted, remote := false, false
@@ -59,11 +68,7 @@ func (l *loader) checkSyslog(path string, s *Source) {
 		encrypted = encrypted || network == syslog.TLS
 		remote = remote || network != syslog.Unix && !strings.HasPrefix(address, "127.") && !strings.HasPrefix(address, "[::1]") && !strings.HasPrefix(address, "localhost:")
 	}
-	for i := range s.Allow {
-		if _, err := (&Source{Allow: s.Allow[i : i+1]}).Networks(); err != nil {
-			l.fault(fmt.Sprintf("%s.allow[%d]", path, i), err.Error(), "write it like 192.0.2.0/24, 2001:db8::/32 or 192.0.2.25")
-		}
-	}
+	l.checkAllow(path, s)
 	if remote && len(s.Allow) == 0 && s.TLS.CAFile == "" {
 		l.warn(path+".allow", "the messages of anybody who reaches this address are counted", "list the networks of your mail servers")
 	}

@@ -38,7 +38,7 @@ var layers = []layer{
 	{folder: "ledger/internal/counts", ours: []string{"ledger"}, pure: true},
 	{folder: "pipeline", ours: []string{"event", "ledger", "pipeline/*", "sources/dialect"}},
 	{folder: "sources/kafka", ours: []string{"event", "internal/kafkaclient"}},
-	{folder: "sources/lmtp", ours: []string{"event", "sources/mailbox"}},
+	{folder: "sources/smtp", ours: []string{"event", "sources/mailbox"}},
 	{folder: "sources/webhook", ours: []string{"event", "sources/spool"}},
 	{folder: "sources/syslog", ours: []string{"event", "sources/spool"}},
 	{folder: "sources/*", ours: []string{"event"}},

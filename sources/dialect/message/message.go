@@ -62,9 +62,13 @@ func (p *Parser) Parse(raw []byte, dst []event.Event) ([]event.Event, error) {
 	now := m.date(p.reference)
 	sender, known := m.originalSender()
 	id := m.originalID()
+	own := []byte(strings.Trim(m.get("Message-Id"), "<> \t"))
 	for i := range notices {
 		e := &notices[i]
 		e.Kind, e.Delay = event.Notice, -1
+		if len(own) > 0 {
+			e.ID = own // a message that is sent again keeps it
+		}
 		if e.Time == 0 {
 			e.Time = now.UnixMicro()
 		}

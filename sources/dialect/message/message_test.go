@@ -98,6 +98,7 @@ func TestDetails(t *testing.T) {
 		{"enhanced", e.Reply.Enhanced.String(), "5.1.1"},
 		{"origin", e.Reply.Origin.String(), "remote"},
 		{"message id of qmail", string(parse(t, messages["qmail"])[0].MessageID), "7@shop.example"},
+		{"id of a report", string(parse(t, []byte("Message-ID: <1@mx.example>\n"+string(messages["postfix"])))[0].ID), "1@mx.example"},
 		{"source of a complaint", string(parse(t, messages["abuse"])[0].SourceIP), "192.0.2.10"},
 		{"message id of a complaint", string(parse(t, messages["abuse"])[0].MessageID), "9@shop.example"},
 	} {

@@ -1,19 +1,25 @@
-// Package lmtp takes bounce mails and abuse reports from a mail server over LMTP
-// (RFC 2033). A message is on disk, in a Maildir, before it is acknowledged, and
-// the Maildir is read as package mailbox does: nothing is lost and nothing is
-// counted twice, whatever is killed when. If the answer is lost the mail server
-// sends the message again, and it counts again.
-package lmtp
+// Package smtp takes bounce mails and abuse reports from mail servers by SMTP
+// (RFC 5321) or LMTP (RFC 2033). A message is on disk, in a Maildir, before it is
+// acknowledged, and the Maildir is read as package mailbox does: nothing is lost
+// and nothing is counted twice, whatever is killed when. If the answer is lost the
+// mail server sends the message again; then it is known by its Message-ID.
+//
+// Nothing is ever sent on: it is no relay, and it sends no bounces.
+package smtp
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -22,12 +28,20 @@ import (
 	"github.com/bouncemeter/bouncemeter/sources/mailbox"
 )
 
-// Config says where to listen.
+// Config says where to listen, and to whom.
 type Config struct {
+	// LMTP speaks that instead of SMTP: there is an answer for each recipient.
+	LMTP bool
 	// Listen is an address such as 127.0.0.1:2424, or unix:/path/of/a/socket.
-	// LMTP has no access control of its own: it should be one that only the mail
-	// server reaches.
 	Listen string
+	// Allow lists the networks that may connect; without any, all may.
+	Allow []netip.Prefix
+	// Recipients lists the addresses, or the domains, that messages may be to, in
+	// lower case; without any, they may be to all.
+	Recipients []string
+	// CertFile and KeyFile, if given, let clients encrypt by STARTTLS (RFC 3207).
+	// They are read anew for each connection.
+	CertFile, KeyFile string
 	// Maildir is where messages wait to be counted.
 	Maildir string
 	// MaxMessageBytes is how much of a message is kept. Longer ones are taken
@@ -42,8 +56,12 @@ type Source struct {
 	mailbox *mailbox.Source
 }
 
-// maxTaken bounds what a client may send of one message at all.
-const maxTaken = 256 << 20
+const (
+	// maxTaken bounds what a client may send of one message at all.
+	maxTaken = 256 << 20
+	// maxConnections are there at a time, at the most.
+	maxConnections = 200
+)
 
 // New checks c and returns a source for it. It does not listen yet.
 func New(c Config) (*Source, error) {
@@ -95,15 +113,19 @@ func (s *Source) Run(ctx context.Context, work func(context.Context, *mailbox.La
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, network, where)
 	if err != nil {
-		return fmt.Errorf("listen for LMTP: %w; choose another address, or stop who uses it", err)
+		return fmt.Errorf("listen for %s: %w; choose another address, or stop who uses it", s.protocol(), err)
 	}
 	server := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &session{source: s}, nil }))
-	server.LMTP, server.Domain = true, "bouncemeter"
+	server.LMTP, server.Domain = s.config.LMTP, name()
 	server.MaxRecipients, server.MaxMessageBytes, server.MaxLineLength = 1000, maxTaken, 64<<10
 	server.ReadTimeout, server.WriteTimeout = 5*time.Minute, time.Minute
 	server.EnableSMTPUTF8, server.EnableBINARYMIME = true, true
 	server.ErrorLog = slog.NewLogLogger(s.config.Log.Handler(), slog.LevelDebug)
-	s.config.Log.Info("listening for LMTP", "address", l.Addr().String())
+	if s.config.CertFile != "" {
+		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.certificate}
+	}
+	l = &listener{Listener: l, source: s, free: make(chan struct{}, maxConnections)}
+	s.config.Log.Info("listening for mail", "protocol", s.protocol(), "address", l.Addr().String())
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -111,7 +133,7 @@ func (s *Source) Run(ctx context.Context, work func(context.Context, *mailbox.La
 		if ctx.Err() != nil || errors.Is(err, smtp.ErrServerClosed) {
 			return nil
 		}
-		return fmt.Errorf("serve LMTP: %w", err)
+		return fmt.Errorf("serve %s: %w", s.protocol(), err)
 	})
 	g.Go(func() error {
 		<-ctx.Done()
@@ -119,6 +141,89 @@ func (s *Source) Run(ctx context.Context, work func(context.Context, *mailbox.La
 	})
 	g.Go(func() error { return s.mailbox.Run(ctx, work) })
 	return g.Wait()
+}
+
+func (s *Source) protocol() string {
+	if s.config.LMTP {
+		return "LMTP"
+	}
+	return "SMTP"
+}
+
+// name is what the server calls itself.
+func name() string {
+	if host, err := os.Hostname(); err == nil && host != "" {
+		return host
+	}
+	return "localhost"
+}
+
+func (s *Source) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c, err := tls.LoadX509KeyPair(s.config.CertFile, s.config.KeyFile)
+	if err != nil {
+		s.config.Log.Error("the certificate for STARTTLS cannot be read; clients go on without, or not at all", "err", err)
+	}
+	return &c, err
+}
+
+// allowed reports whether a client may connect. Who may use a local socket is up
+// to its permissions.
+func (s *Source) allowed(client net.Addr) bool {
+	a, ok := client.(*net.TCPAddr)
+	if !ok || len(s.config.Allow) == 0 {
+		return true
+	}
+	ip := a.AddrPort().Addr().Unmap().WithZone("")
+	return slices.ContainsFunc(s.config.Allow, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// listener sends away who may not connect, and who is one too many.
+type listener struct {
+	net.Listener
+	source *Source
+	free   chan struct{} // holds one for each connection
+}
+
+// Accept implements net.Listener.
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if !l.source.allowed(c.RemoteAddr()) {
+			l.source.config.Log.Debug("a client that is not in allow was sent away", "client", c.RemoteAddr().String())
+			refuse(c, "554 5.7.1 You may not send here\r\n")
+			continue
+		}
+		select {
+		case l.free <- struct{}{}:
+			return &conn{Conn: c, free: l.free}, nil
+		default:
+			refuse(c, "421 4.3.2 Too many connections\r\n")
+		}
+	}
+}
+
+// refuse ends a connection before the greeting, with words that fit into the
+// system's buffer if anybody reads them.
+func refuse(c net.Conn, reply string) {
+	_ = c.SetWriteDeadline(time.Now().Add(time.Second))
+	_, _ = io.WriteString(c, reply)
+	_ = c.Close()
+}
+
+// conn is a connection that counts.
+type conn struct {
+	net.Conn
+	once sync.Once
+	free chan struct{}
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	c.once.Do(func() { <-c.free })
+	return c.Conn.Close()
 }
 
 func ignoreClosed(err error) error {
@@ -143,10 +248,22 @@ func (c *session) Mail(from string, _ *smtp.MailOptions) error {
 }
 
 func (c *session) Rcpt(to string, _ *smtp.RcptOptions) error {
+	if !c.source.wanted(to) {
+		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 7, 1}, Message: "Not a recipient here"}
+	}
 	if c.to == "" {
 		c.to = to
 	}
 	return nil
+}
+
+// wanted reports whether messages may be to an address.
+func (s *Source) wanted(to string) bool {
+	if len(s.config.Recipients) == 0 {
+		return true
+	}
+	to = strings.ToLower(to)
+	return slices.Contains(s.config.Recipients, to) || slices.Contains(s.config.Recipients, to[strings.LastIndexByte(to, '@')+1:])
 }
 
 // Data stores the message once, however many recipients it has, with the fields
