@@ -463,7 +463,8 @@ func joints(b []byte) (joined, digits bool) {
 	return joined, digits
 }
 
-// kept writes b as one word if the rules name it.
+// kept writes b as one word if the rules name it, or its family: OFR004_416 is
+// "ofr004_416", or else "ofr#_416".
 func (t *text) kept(b []byte, keep *lexicon) bool {
 	if keep.every {
 		return false
@@ -472,12 +473,36 @@ func (t *text) kept(b []byte, keep *lexicon) bool {
 	for _, c := range b {
 		t.scratch = append(t.scratch, lower[c])
 	}
-	ok := keep.has(t.scratch[from:])
+	w := t.scratch[from:]
+	if !keep.has(w) {
+		w = t.familyTail(from)
+	}
+	ok := w != nil && keep.has(w)
 	if ok {
-		t.folded(t.scratch[from:])
+		t.folded(w)
 	}
 	t.scratch = t.scratch[:from]
 	return ok
+}
+
+// familyTail is family for a code whose family is told by its end: the word at
+// the end of the scratch memory, its first digits replaced by #.
+func (t *text) familyTail(from int) []byte {
+	n := from
+	for n < len(t.scratch) && class[t.scratch[n]] == letter {
+		n++
+	}
+	tail := n
+	for tail < len(t.scratch) && class[t.scratch[tail]] == digit {
+		tail++
+	}
+	whole := len(t.scratch)
+	if n == from || tail == whole || t.scratch[tail] != '_' && t.scratch[tail] != '-' {
+		return nil
+	}
+	t.scratch = append(append(t.scratch, t.scratch[from:n]...), '#')
+	t.scratch = append(t.scratch, t.scratch[tail:whole]...)
+	return t.scratch[whole:]
 }
 
 // family returns the letters that the word at the end of the scratch memory

@@ -18,6 +18,7 @@ import (
 //	quota exce*             any ending
 //	IP is listed            a mask: ADDR, IP, HOST or N
 //	lpn#                    a family of codes, such as LPN105
+//	lpn#_416                the code 416 of a family, such as LPN007_416
 //	lpn007_420              a code with a hyphen or an underscore, as one word
 //
 // Words that carry no meaning of their own (articles, forms of "to be", "your",
