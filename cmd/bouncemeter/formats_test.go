@@ -121,6 +121,8 @@ Jan 12 04:01:07 mx1 smtpd[311]: 0a1b2c3d4e5f6071 mta delivery evpid=112233445566
 }
 {"Type":"SubscriptionConfirmation","MessageId":"s","TopicArn":"arn:aws:sns:eu-central-1:123456789012:mail","Token":"x","SubscribeURL":"https://sns.eu-central-1.amazonaws.com/"}
 `, outcomes: "1 0 1 0", category: "user_unknown"},
+	"ses, as Firehose joins it": {text: `{"eventType":"Delivery","mail":{"timestamp":"2026-01-12T04:01:06.000Z","messageId":"m1","source":"news@shop.example","destination":["ann@x.example"]},"delivery":{"timestamp":"2026-01-12T04:01:07.000Z","recipients":["ann@x.example"],"smtpResponse":"250 2.0.0 Ok"}}{"eventType":"Send","mail":{"messageId":"m2"}}{"eventType":"Bounce","mail":{"timestamp":"2026-01-12T04:01:06.000Z","messageId":"m3","source":"news@shop.example","destination":["eve@x.example"]},"bounce":{"timestamp":"2026-01-12T04:01:07.000Z","bounceType":"Permanent","bounceSubType":"General","feedbackId":"f","reportingMTA":"dns; a.smtp-out.amazonses.com","remoteMtaIp":"192.0.2.25","bouncedRecipients":[{"emailAddress":"eve@x.example","status":"5.1.1","diagnosticCode":"smtp; 550 5.1.1 User unknown"}]}}`,
+		outcomes: "1 0 1 0", category: "user_unknown"},
 	"sendgrid, an array on a line":        {text: "[" + sendgridEvents("") + "]\n"},
 	"sendgrid, an array on several lines": {text: "[" + sendgridEvents("\r\n") + "]\r\n"},
 	"sendgrid, a line each":               {text: strings.ReplaceAll(sendgridEvents("\n"), "},\n", "}\n")},

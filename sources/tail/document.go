@@ -8,21 +8,22 @@ import (
 )
 
 // A document is JSON that is not written a record a line: what an API or a
-// webhook gave, indented by a tool, or an array with a record on each of its
-// lines. Read once as a file it becomes lines: one for each value, and one for
+// webhook gave, indented by a tool, an array with a record on each of its lines,
+// or the records that Firehose puts one after the other. Read once as a file it becomes lines: one for each value, and one for
 // each element of an array on the top level.
 
 // firstLineBytes is how much of a first line is looked at.
 const firstLineBytes = 64 << 10
 
 // isDocument reports whether the first line of a file, or its beginning if it is
-// long, is that of a document. Of a line that ends, a record goes on after it.
+// long, is that of a document: a record goes on after it, or several stand on it
+// without an array around them.
 func isDocument(line []byte, ends bool) bool {
 	line = bytes.TrimLeft(bytes.TrimPrefix(line, utf8BOM), " \t\r\n")
-	if len(line) == 0 {
+	switch {
+	case len(line) == 0:
 		return false
-	}
-	if line[0] == '[' {
+	case line[0] == '[':
 		// A log may have "[NOTICE]" at its start.
 		if next := bytes.TrimLeft(line[1:], " \t\r"); len(next) > 0 && next[0] != '{' {
 			return false
@@ -30,14 +31,16 @@ func isDocument(line []byte, ends bool) bool {
 		if !ends {
 			return true // more than is kept of a line
 		}
-	} else if line[0] != '{' || !ends {
+	case line[0] != '{':
 		return false
 	}
 	var s jsonScanner
-	for _, c := range line {
-		s.next(c)
+	for i, c := range line {
+		if before := s.depth; !s.next(c) && before == 0 && i > 0 && (c == '{' || c == '[') {
+			return true
+		}
 	}
-	return s.depth > 0
+	return ends && s.depth > 0
 }
 
 var utf8BOM = []byte("\xef\xbb\xbf")

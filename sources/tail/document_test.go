@@ -34,6 +34,8 @@ func TestDocument(t *testing.T) {
 		"elements that are no object": {"[\n1, \"a b\",\n[2, 3]\n]", []string{`1`, `"a b"`, `[2,3]`}},
 		"several arrays":              {"[\n{\"a\":1}\n]\n[\n{\"a\":2}\n]\n", []string{`{"a":1}`, `{"a":2}`}},
 		"a long array on a line":      {"[" + long + "," + long + "," + long + "]", []string{long, long, long}},
+		"records without a line end":  {"{\"a\":1}{\"a\":[2]} {}", []string{`{"a":1}`, `{"a":[2]}`, `{}`}},
+		"many of them":                {long + long + long, []string{long, long, long}},
 		"broken":                      {"[\n{\"a\":1},\n{\"a\":", []string{`{"a":1}`, `{"a":`}},
 		"nothing":                     {"", nil},
 	} {
