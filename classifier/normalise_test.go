@@ -32,7 +32,7 @@ func TestNormalise(t *testing.T) {
 		{"below a host that rules know", "see https://www.spamcop.net/x", "see https spamcop.net x"},
 		{"numbers and ids are one mask", "id a1b2c3-99 4711 x", "id N x"},
 		{"id that rules know", "block list (S3140)", "block list s3140"},
-		{"family that rules know", "refused LPN105_102", "refused lpn# N"},
+		{"family that rules know", "refused LPN105_102", "refused lpn#_102"},
 		{"contractions", "it doesn't and can't, user's", "it doesnt and cant user s"},
 		{"underscores for spaces, as qmail logs them", "550_5.1.1_<ann@x.example>:_User_unknown/", "ADDR user unknown"},
 		{"underscores and hyphens", "BAD_RECIPIENT e-mail", "bad recipient e mail"},
