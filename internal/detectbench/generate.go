@@ -1,6 +1,6 @@
-// Package detectbench measures the detector of package spike on made-up mail
-// whose incidents are known: how many false alarms there are a day, how many
-// incidents are found, and how soon.
+// Package detectbench measures the detector of package spike, and plain ones
+// beside it, on made-up mail whose incidents are known: how many false alarms
+// there are a day, how many incidents are found, and how soon.
 package detectbench
 
 import (
@@ -15,16 +15,35 @@ const day = 1440
 
 // Scenario says what mail is made up.
 type Scenario struct {
-	Seed          uint64
-	Days          int
-	Domains       int
-	PerMinute     float64 // attempts of all together
-	Bursts        bool    // another make: volume in Pareto bursts, weekends off, outages, a shift of time zone
-	Clumps        float64 // how many more failures one failure brings on average
-	Spikes        bool    // single series fail more for a while
-	ProviderWide  bool    // all domains of one provider do, once a day
-	ProviderTimes float64 // how much more then
+	Seed      uint64
+	Days      int
+	Domains   int
+	PerMinute float64 // attempts of all together
+	Bursts    bool    // the second make: see bursts.go
+	Clumps    float64 // how many more failures one failure brings on average
+	Spikes    bool    // single series fail more for a while
+	Script    Script  // one incident a day, of one kind
 }
+
+// Script is a kind of incident that is made once a day, after two days without.
+type Script string
+
+const (
+	// ProviderWide lets all domains fail three times as much at one provider, for
+	// an hour.
+	ProviderWide Script = "provider-wide"
+	// DomainWide lets one of the ten largest domains fail ten times as much at all
+	// providers, for an hour.
+	DomainWide Script = "domain-wide"
+	// Ramp lets one of the hundred largest series fail more and more, up to ten
+	// times as much after four hours.
+	Ramp Script = "ramp"
+	// Flapping lets such a series fail thirty times as much for ten minutes of
+	// every twenty, for three hours.
+	Flapping Script = "flapping"
+	// Stop lets nothing be sent at all for 45 minutes.
+	Stop Script = "stop"
+)
 
 var (
 	providerNames   = []string{"gmail", "microsoft", "yahoo", "gmx", "orange"}
@@ -35,44 +54,99 @@ var (
 	lengths         = []int{10, 30, 120}
 )
 
-// wideCategory is what all domains fail with at one provider.
+// wideCategory is what many fail with at the same time.
 const wideCategory = 2
 
-// Spike is an incident that was made.
-type Spike struct {
-	Pair, Category int // Category -1: all pairs of Provider fail for wideCategory
-	Provider       int
-	From, To       int // minutes
-	Times          float64
-	Excess         float64 // failures expected beyond the usual
+// Incident is one that was made.
+type Incident struct {
+	script             Script
+	pair, category     int // of a single series
+	provider, domain   int // of many
+	from, to           int // minutes
+	times              float64
+	Excess             float64 // failures expected beyond the usual
 }
 
+// at returns how much more fails in a minute in a series, 1 for as usual.
+func (x *Incident) at(m, pair, category int, p *pair) float64 {
+	if m < x.from || m >= x.to {
+		return 1
+	}
+	switch x.script {
+	case ProviderWide:
+		if category != wideCategory || p.provider != x.provider {
+			return 1
+		}
+	case DomainWide:
+		if category != wideCategory || p.number != x.domain {
+			return 1
+		}
+	case Stop:
+		return 1
+	default:
+		if pair != x.pair || category != x.category {
+			return 1
+		}
+	}
+	switch x.script {
+	case Ramp:
+		return 1 + (x.times-1)*float64(m-x.from)/float64(x.to-x.from)
+	case Flapping:
+		if (m-x.from)/10%2 == 1 {
+			return 1
+		}
+	}
+	return x.times
+}
+
+// pair is a domain at a provider.
 type pair struct {
 	domain   string
+	number   int // of the domain
 	provider int
 	rate     float64 // attempts a minute on average
 	ratios   [4]float64
 	drift    [4]float64
-	noise    float64 // AR(1) of the logarithm of volume
+	noise    float64 // of the logarithm of the volume
 	surge    float64 // times the usual volume
 	surgeTo  int
 	shift    float64 // benign change of ratios during a surge
-	burst    float64 // attempts of a burst still to come, a minute
+	burst    float64 // attempts of a burst, a minute
+	zone     int     // minutes by which its day is later
+	weekend  bool    // it sends at weekends rather than in the week
+}
+
+// law is how volume and ratios go when nothing is wrong.
+type law interface {
+	// minute leads what all pairs have in common on to the minute m.
+	minute(m int)
+	// volume is how many attempts a minute there are on average in the minute m,
+	// and ratio which part of them fails.
+	volume(m int, x *pair) float64
+	ratio(m int, x *pair, category int) float64
+	// late is the part of a pair's counts of a minute that comes too late.
+	late(x *pair) float64
 }
 
 // generator makes minute after minute.
 type generator struct {
-	s      Scenario
-	r      *rand.Rand
-	pairs  []pair
-	spikes []Spike
-	rows   []spike.Row
-	wide   int // provider that all fail at, or -1
-	outage int // minute until which nothing is sent
+	s         Scenario
+	r         *rand.Rand
+	law       law
+	pairs     []pair
+	incidents []Incident
+	rows      []spike.Row
+	// Of the minute made last, by pair: attempts, and failures by category.
+	n []int
+	k [][4]int
 }
 
 func newGenerator(s Scenario) *generator {
-	g := &generator{s: s, r: rand.New(rand.NewPCG(s.Seed, 77)), wide: -1}
+	g := &generator{s: s, r: rand.New(rand.NewPCG(s.Seed, 77))}
+	g.law = &daily{r: g.r, days: s.Days}
+	if s.Bursts {
+		g.law = &bursts{r: g.r, days: s.Days}
+	}
 	var sum float64
 	weights := make([]float64, s.Domains)
 	for i := range weights {
@@ -80,22 +154,24 @@ func newGenerator(s Scenario) *generator {
 		sum += weights[i]
 	}
 	for i, w := range weights {
+		zone, weekend := g.r.IntN(4)*180, g.r.Float64() < 0.1
 		for p := range providerNames {
-			x := pair{domain: fmt.Sprintf("d%d.example", i), provider: p, rate: s.PerMinute * w / sum * providerWeights[p], surge: 1, shift: 1}
+			x := pair{
+				domain: fmt.Sprintf("d%d.example", i), number: i, provider: p, rate: s.PerMinute * w / sum * providerWeights[p],
+				surge: 1, shift: 1, zone: zone, weekend: weekend,
+			}
 			for c, q := range usualRatios {
 				x.ratios[c] = min(q*math.Exp(0.9*g.r.NormFloat64()), 0.2)
 			}
 			g.pairs = append(g.pairs, x)
 		}
 	}
+	g.n, g.k = make([]int, len(g.pairs)), make([][4]int, len(g.pairs))
 	if s.Spikes {
 		g.plan()
 	}
-	if s.ProviderWide {
-		for d := 2; d < s.Days; d++ {
-			from := d*day + g.r.IntN(day-120)
-			g.spikes = append(g.spikes, Spike{Category: -1, Provider: g.r.IntN(len(providerNames)), From: from, To: from + 60, Times: s.ProviderTimes})
-		}
+	if s.Script != "" {
+		g.script()
 	}
 	return g
 }
@@ -110,98 +186,94 @@ func (g *generator) plan() {
 				}
 				length := lengths[g.r.IntN(len(lengths))]
 				from := d*day + g.r.IntN(day-length)
-				g.spikes = append(g.spikes, Spike{Pair: p, Category: c, From: from, To: from + length, Times: multiples[g.r.IntN(len(multiples))]})
+				g.incidents = append(g.incidents, Incident{pair: p, category: c, from: from, to: from + length, times: multiples[g.r.IntN(len(multiples))]})
 			}
 		}
 	}
 }
 
-// shape is the part of the average volume that a minute has.
-func (g *generator) shape(m int) float64 {
-	t := m % day
-	weekday := m / day % 7
-	if g.s.Bursts {
-		if m > g.s.Days*day/2 {
-			t = (t + 60) % day // the clocks have changed
+// script puts an incident of the script into every day after two days without.
+func (g *generator) script() {
+	for d := 2; d < g.s.Days; d++ {
+		x := Incident{script: g.s.Script, from: d*day + g.r.IntN(day-300), provider: -1, domain: -1}
+		length := 60
+		switch g.s.Script {
+		case ProviderWide:
+			x.provider, x.times = g.r.IntN(len(providerNames)), 3
+		case DomainWide:
+			x.domain, x.times = g.r.IntN(min(10, g.s.Domains)), 10
+		case Ramp:
+			x.pair, x.category, x.times, length = g.large(), g.r.IntN(len(categories)), 10, 240
+		case Flapping:
+			x.pair, x.category, x.times, length = g.large(), g.r.IntN(len(categories)), 30, 180
+		case Stop:
+			length = 45
 		}
-		if weekday >= 5 {
-			return 0.15
+		x.to = x.from + length
+		g.incidents = append(g.incidents, x)
+	}
+}
+
+// large returns one of the pairs that send most.
+func (g *generator) large() int {
+	for {
+		if i := g.r.IntN(len(g.pairs)); g.pairs[i].rate >= g.s.PerMinute/500 {
+			return i
 		}
-		return 0.3 + 1.2*math.Exp(-math.Pow(float64(t)/60-10, 2)/18) + 0.4*math.Exp(-math.Pow(float64(t)/60-20, 2)/8)
 	}
-	s := 1 + 0.6*math.Sin(2*math.Pi*(float64(t)/day-0.3))
-	if weekday >= 5 {
-		s *= 0.6
-	}
-	return s
 }
 
 // minute makes the counts of a minute.
 func (g *generator) minute(m int) []spike.Row {
 	g.rows = g.rows[:0]
-	if g.s.Bursts && m > g.outage && g.r.Float64() < 1.0/(4*day) {
-		g.outage = m + 10 + g.r.IntN(60)
+	g.law.minute(m)
+	var open []*Incident
+	stopped := false
+	for i := range g.incidents {
+		if x := &g.incidents[i]; m >= x.from && m < x.to {
+			open = append(open, x)
+			stopped = stopped || x.script == Stop
+		}
 	}
-	shape := g.shape(m)
-	hour := 0.15 * math.Sin(2*math.Pi*float64(m%day)/day)
 	for i := range g.pairs {
 		x := &g.pairs[i]
-		rate := g.volume(m, x) * shape
-		if m < g.outage {
+		rate := g.law.volume(m, x)
+		if stopped {
 			rate = 0
 		}
 		n := g.poisson(rate)
+		late := g.law.late(x)
 		failed := 0
+		g.k[i] = [4]int{}
 		for c := range categories {
-			x.drift[c] = 0.999*x.drift[c] + 0.22*math.Sqrt(1-0.999*0.999)*g.r.NormFloat64()
-			p := x.ratios[c] * math.Exp(x.drift[c]+hour)
-			if m < x.surgeTo {
-				p *= x.shift
-			}
-			usual := p
-			for si := range g.spikes {
-				s := &g.spikes[si]
-				if m < s.From || m >= s.To || (s.Category >= 0 && (s.Pair != i || s.Category != c)) || (s.Category < 0 && (c != wideCategory || s.Provider != x.provider)) {
-					continue
+			usual := g.law.ratio(m, x, c)
+			p := usual
+			for _, o := range open {
+				if times := o.at(m, i, c, x); times != 1 {
+					p = min(usual*times, 0.9)
+					o.Excess += (p - usual) * float64(n)
 				}
-				p = min(usual*s.Times, 0.9)
-				s.Excess += (p - usual) * float64(n)
 			}
 			k := min(g.failures(p*float64(n)), n-failed)
+			if late > 0 {
+				k = int(float64(k)*(1-late) + g.r.Float64())
+			}
 			if k <= 0 {
 				continue
 			}
 			failed += k
+			g.k[i][c] = k
 			g.rows = append(g.rows, spike.Row{Source: "s", Outcome: "bounced", Category: categories[c], Provider: providerNames[x.provider], SenderDomain: x.domain, Firsts: int64(k)})
 		}
+		if late > 0 {
+			n = max(failed, int(float64(n)*(1-late)))
+		}
+		g.n[i] = n
 		if n > failed {
 			g.rows = append(g.rows, spike.Row{Source: "s", Outcome: "delivered", Provider: providerNames[x.provider], SenderDomain: x.domain, Firsts: int64(n - failed)})
 		}
 	}
 	return g.rows
-}
-
-// volume leads the volume of a pair on by a minute.
-func (g *generator) volume(m int, x *pair) float64 {
-	if g.s.Bursts {
-		// Mail comes in campaigns whose size is Pareto distributed, and that
-		// call forth others (replies, reminders).
-		x.burst *= 0.93
-		if g.r.Float64() < 1.0/200+0.02*min(1, x.burst/(20*x.rate+1)) {
-			x.burst += min(x.rate*3*math.Pow(1-g.r.Float64(), -1/1.3), 60*x.rate)
-		}
-		return 0.5*x.rate + 0.3*x.burst
-	}
-	x.noise = 0.98*x.noise + 0.3*math.Sqrt(1-0.98*0.98)*g.r.NormFloat64()
-	if m >= x.surgeTo && g.r.Float64() < 1.0/(2*day) {
-		x.surge, x.surgeTo = 3+17*g.r.Float64(), m+10+g.r.IntN(110)
-		x.shift = math.Exp(0.25 * g.r.NormFloat64())
-	}
-	rate := x.rate * math.Exp(x.noise)
-	if m < x.surgeTo {
-		rate *= x.surge
-	}
-	return rate
 }
 
 // failures draws a number with a mean, in clumps if there are any.

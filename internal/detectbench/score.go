@@ -10,9 +10,10 @@ import (
 // start is a Monday, midnight UTC.
 const start = int64(1_700_438_400)
 
-// Score says how well incidents were found.
+// Score says how well a detector found the incidents of a scenario.
 type Score struct {
-	Series int
+	Detector string
+	Series   int
 	// False alarms a day and 1000 series, after the first two days, and in them;
 	// Surges are those after two days while the volume of the pair was high.
 	False, FalseEarly, Surges float64
@@ -20,111 +21,227 @@ type Score struct {
 	// 30 to 100, 100 and more, and of all from 10 on.
 	Recall10, Recall30, Recall100, RecallAll float64
 	// Delay is the median time to an alert in minutes, from 100 and from 10 on,
-	// and Lag that from the end of the spike to the end of its alert.
-	Delay100, Delay10, Lag float64
+	// and Late that of nine of ten from 10 on; Lag is the median from the end of
+	// the spike to the end of its alert.
+	Delay100, Delay10, Late, Lag float64
 	// Flaps is how often the alert of a found spike came back.
 	Flaps float64
-	// Wide is the part of incidents of a whole provider that are found within 15
-	// minutes; WideFalse are false group alerts a day; WideTold is how many alerts
-	// people are told of in each incident.
-	Wide, WideFalse, WideTold float64
 	// Nanos is the time for a series and minute.
 	Nanos float64
-}
 
-// rule judges every pair and category for itself.
-func rule(budget float64, breadth bool) spike.Rule {
-	return spike.Rule{
-		Name: "bench", Kind: spike.Ratio, By: []spike.Dimension{spike.SenderDomain, spike.Provider, spike.Category},
-		Match: spike.Match{Categories: categories}, Budget: budget, NoBreadth: !breadth, NoTrend: true,
-	}
+	// Of a script: Found is the part of the incidents that are found, Soon within
+	// 15 minutes, Delay the median in minutes; of those of many only alerts for
+	// what they share count. Told is of how many alerts people are told in each
+	// incident, and FalseShared are false alerts a day for what many share.
+	Found, Soon, Delay, Told, FalseShared float64
 }
 
 // found is an alert, and what it is of.
 type found struct {
 	domain, provider, category string
-	kind                       spike.Kind
+	shared                     bool // by many
 	fired, resolved            int
 	flaps                      int
 	inhibited                  bool
 }
 
-// Run feeds the scenario to a detector with the budget of false alarms.
-func Run(s Scenario, budget float64) (Score, error) {
-	d, err := spike.New(spike.Config{Rules: []spike.Rule{rule(budget, s.ProviderWide)}})
-	if err != nil {
-		return Score{}, err
+// candidate is a detector that is measured.
+type candidate interface {
+	name() string
+	// minute judges what the generator has just made.
+	minute(m int, g *generator, rows []spike.Row) error
+	// alerts are all that were raised, in order of firing.
+	alerts() []*found
+	took() time.Duration
+}
+
+// ours is the detector of package spike with one rule that judges every pair and
+// category for itself.
+type ours struct {
+	detector *spike.Detector
+	title    string
+	byID     map[string]*found
+	all      []*found
+	time     time.Duration
+}
+
+func newOurs(title string, budget float64, breadth bool) (*ours, error) {
+	d, err := spike.New(spike.Config{Rules: []spike.Rule{{
+		Name: "bench", Kind: spike.Ratio, By: []spike.Dimension{spike.SenderDomain, spike.Provider, spike.Category},
+		Match: spike.Match{Categories: categories}, Budget: budget, NoBreadth: !breadth, NoTrend: true,
+	}}})
+	return &ours{detector: d, title: title, byID: make(map[string]*found)}, err
+}
+
+func (o *ours) name() string        { return o.title }
+func (o *ours) alerts() []*found    { return o.all }
+func (o *ours) took() time.Duration { return o.time }
+
+func (o *ours) minute(m int, _ *generator, rows []spike.Row) error {
+	begun := time.Now()
+	changes := o.detector.Window(start+int64(m)*60, rows)
+	o.time += time.Since(begun)
+	for _, c := range changes {
+		a := &c.Alert
+		f := o.byID[a.ID]
+		if f == nil {
+			f = &found{
+				domain: a.Labels[spike.SenderDomain], provider: a.Labels[spike.Provider], category: a.Labels[spike.Category],
+				shared: a.Kind == spike.Breadth, fired: m, inhibited: a.Inhibited,
+			}
+			o.byID[a.ID] = f
+			o.all = append(o.all, f)
+		}
+		f.flaps = a.Flaps
+		f.inhibited = f.inhibited && a.Inhibited
+		if f.resolved = 0; a.State == spike.Resolved {
+			f.resolved = m
+		}
 	}
+	return nil
+}
+
+// others runs a plain detector on every series.
+type others struct {
+	plain
+	judges []func(int, float64, float64) bool
+	open   []*found
+	last   []int // minute in which the condition was true
+	all    []*found
+	time   time.Duration
+}
+
+func newOthers(p plain, series int) *others {
+	o := &others{plain: p, open: make([]*found, series), last: make([]int, series)}
+	for range series {
+		o.judges = append(o.judges, p.start())
+	}
+	return o
+}
+
+func (o *others) name() string        { return o.plain.name }
+func (o *others) alerts() []*found    { return o.all }
+func (o *others) took() time.Duration { return o.time }
+
+func (o *others) minute(m int, g *generator, _ []spike.Row) error {
+	begun := time.Now()
+	for i := range g.pairs {
+		for c := range categories {
+			x := i*len(categories) + c
+			yes := o.judges[x](m, float64(g.k[i][c]), float64(g.n[i]))
+			switch f := o.open[x]; {
+			case yes && f == nil:
+				f = &found{domain: g.pairs[i].domain, provider: providerNames[g.pairs[i].provider], category: categories[c], fired: m}
+				o.open[x] = f
+				o.all = append(o.all, f)
+			case f != nil && !yes && m-o.last[x] >= keepFiring:
+				f.resolved = m
+				o.open[x] = nil
+			}
+			if yes {
+				o.last[x] = m
+			}
+		}
+	}
+	o.time += time.Since(begun)
+	return nil
+}
+
+// Options says what is measured beside the detector with its default budget.
+type Options struct {
+	Budgets []float64 // of false alarms a day and 1000 series; the first is the default one
+	Plain   bool      // the plain detectors
+}
+
+// Run feeds the scenario to detectors and returns their scores: that of package
+// spike by budget, and then the plain ones.
+func Run(s Scenario, o Options) ([]Score, error) {
 	g := newGenerator(s)
-	alerts := make(map[string]*found)
-	var order []string
+	var all []candidate
+	for _, b := range o.Budgets {
+		c, err := newOurs("bouncemeter, budget "+number(b), b, s.Script != "")
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	if o.Plain {
+		for _, p := range plains {
+			all = append(all, newOthers(p, len(g.pairs)*len(categories)))
+		}
+	}
 	surges := make(map[[2]string][][2]int)
-	var took time.Duration
 	for m := range s.Days * day {
 		rows := g.minute(m)
-		begun := time.Now()
-		changes := d.Window(start+int64(m)*60, rows)
-		took += time.Since(begun)
-		for _, c := range changes {
-			a := &c.Alert
-			f := alerts[a.ID]
-			if f == nil {
-				f = &found{domain: a.Labels[spike.SenderDomain], provider: a.Labels[spike.Provider], category: a.Labels[spike.Category], kind: a.Kind, fired: m, inhibited: a.Inhibited}
-				alerts[a.ID] = f
-				order = append(order, a.ID)
-			}
-			f.flaps = a.Flaps
-			f.inhibited = f.inhibited && a.Inhibited
-			if a.State == spike.Resolved {
-				f.resolved = m
+		for _, c := range all {
+			if err := c.minute(m, g, rows); err != nil {
+				return nil, err
 			}
 		}
 		for i := range g.pairs {
 			if x := &g.pairs[i]; x.surgeTo > m {
 				k := [2]string{x.domain, providerNames[x.provider]}
-				if all := surges[k]; len(all) == 0 || all[len(all)-1][1] < x.surgeTo {
-					surges[k] = append(all, [2]int{m, x.surgeTo})
+				if of := surges[k]; len(of) == 0 || of[len(of)-1][1] < m {
+					surges[k] = append(of, [2]int{m, x.surgeTo})
+				} else {
+					of[len(of)-1][1] = x.surgeTo
 				}
 			}
 		}
 	}
-	sc := Score{Series: len(g.pairs) * len(categories)}
-	sc.Nanos = float64(took.Nanoseconds()) / float64(s.Days*day*sc.Series)
-	var all []*found
-	for _, id := range order {
-		all = append(all, alerts[id])
+	scores := make([]Score, 0, len(all))
+	for _, c := range all {
+		sc := Score{Detector: c.name(), Series: len(g.pairs) * len(categories)}
+		sc.Nanos = float64(c.took().Nanoseconds()) / float64(s.Days*day*sc.Series)
+		sc.single(g, c.alerts(), surges)
+		if s.Script != "" {
+			sc.script(g, c.alerts())
+		}
+		scores = append(scores, sc)
 	}
-	if s.ProviderWide {
-		sc.wide(&s, g, all)
-	} else {
-		sc.single(&s, g, all, surges)
-	}
-	return sc, nil
+	return scores, nil
 }
 
-// after is for how many minutes after its end a spike may still be found.
+// after is for how many minutes after its end an incident may still be found.
 const after = 5
 
-func (sc *Score) single(s *Scenario, g *generator, alerts []*found, surges map[[2]string][][2]int) {
+// is reports whether the alert is about the incident.
+func (f *found) is(x *Incident, g *generator) bool {
+	if f.fired < x.from || f.fired >= x.to+after {
+		return false
+	}
+	switch x.script {
+	case Stop:
+		return false
+	case ProviderWide:
+		return f.category == categories[wideCategory] && f.provider == providerNames[x.provider]
+	case DomainWide:
+		return f.category == categories[wideCategory] && f.domain == g.pairs[x.domain*len(providerNames)].domain
+	}
+	p := &g.pairs[x.pair]
+	return f.domain == p.domain && f.provider == providerNames[p.provider] && f.category == categories[x.category]
+}
+
+// single scores what is of single series.
+func (sc *Score) single(g *generator, alerts []*found, surges map[[2]string][][2]int) {
 	matched := make(map[*found]bool)
 	var hits, of [3]float64
 	var delays100, delays10, lags []float64
 	flaps, caught := 0.0, 0.0
-	for i := range g.spikes {
-		x := &g.spikes[i]
-		p := &g.pairs[x.Pair]
+	for i := range g.incidents {
+		x := &g.incidents[i]
 		var first *found
 		for _, f := range alerts {
-			if f.domain != p.domain || f.provider != providerNames[p.provider] || f.category != categories[x.Category] || f.fired < x.From || f.fired >= x.To+after {
-				continue
-			}
-			matched[f] = true
-			if first == nil {
-				first = f
+			if f.is(x, g) {
+				matched[f] = true
+				if first == nil {
+					first = f
+				}
 			}
 		}
 		bin := -1
 		switch {
+		case x.script != "":
 		case x.Excess >= 100:
 			bin = 2
 		case x.Excess >= 30:
@@ -140,24 +257,25 @@ func (sc *Score) single(s *Scenario, g *generator, alerts []*found, surges map[[
 			continue
 		}
 		hits[bin]++
-		delay := float64(first.fired - x.From + 1)
+		delay := float64(first.fired - x.from + 1)
 		delays10 = append(delays10, delay)
 		if bin == 2 {
 			delays100 = append(delays100, delay)
 		}
 		if first.resolved > 0 {
-			lags = append(lags, max(0, float64(first.resolved-x.To)))
+			lags = append(lags, max(0, float64(first.resolved-x.to)))
 		}
 		flaps += float64(first.flaps)
 		caught++
 	}
 	sc.Recall10, sc.Recall30, sc.Recall100 = part(hits[0], of[0]), part(hits[1], of[1]), part(hits[2], of[2])
 	sc.RecallAll = part(hits[0]+hits[1]+hits[2], of[0]+of[1]+of[2])
-	sc.Delay100, sc.Delay10, sc.Lag, sc.Flaps = median(delays100), median(delays10), median(lags), part(flaps, caught)
+	sc.Delay100, sc.Delay10, sc.Late = quantile(delays100, 0.5), quantile(delays10, 0.5), quantile(delays10, 0.9)
+	sc.Lag, sc.Flaps = quantile(lags, 0.5), part(flaps, caught)
 	var early, late, surging float64
 	for _, f := range alerts {
 		switch {
-		case matched[f]:
+		case matched[f] || f.shared:
 		case f.fired < 2*day:
 			early++
 		default:
@@ -171,35 +289,57 @@ func (sc *Score) single(s *Scenario, g *generator, alerts []*found, surges map[[
 		}
 	}
 	series := float64(sc.Series) / 1000
-	sc.FalseEarly, sc.False, sc.Surges = early/2/series, late/float64(s.Days-2)/series, surging/float64(s.Days-2)/series
+	days := float64(g.s.Days - 2)
+	sc.FalseEarly, sc.False, sc.Surges = early/2/series, late/days/series, surging/days/series
 }
 
-func (sc *Score) wide(s *Scenario, g *generator, alerts []*found) {
-	var hits, told float64
+// script scores the incidents of the scenario's script.
+func (sc *Score) script(g *generator, alerts []*found) {
+	shared := g.s.Script == ProviderWide || g.s.Script == DomainWide
 	matched := make(map[*found]bool)
-	for i := range g.spikes {
-		x := &g.spikes[i]
+	var n, told, hits, soon float64
+	var delays []float64
+	for i := range g.incidents {
+		x := &g.incidents[i]
+		if x.script == "" {
+			continue
+		}
+		n++
+		var first *found
 		for _, f := range alerts {
-			if f.provider != providerNames[x.Provider] || f.category != categories[wideCategory] || f.fired < x.From || f.fired >= x.To+after {
+			if !f.is(x, g) {
+				// Whatever fires while nothing can be sent is about that, if at all.
+				if x.script == Stop && !f.inhibited && f.fired >= x.from && f.fired < x.to+after {
+					told++
+				}
 				continue
 			}
 			matched[f] = true
 			if !f.inhibited {
-				told++
+				told += float64(1 + f.flaps)
 			}
-			if f.kind == spike.Breadth && f.domain == "" && f.fired-x.From < 15 {
-				hits++
+			if first == nil && (!shared || f.shared) {
+				first = f
 			}
+		}
+		if first == nil {
+			continue
+		}
+		hits++
+		delay := float64(first.fired - x.from + 1)
+		delays = append(delays, delay)
+		if delay <= 15 {
+			soon++
 		}
 	}
 	var wrong float64
 	for _, f := range alerts {
-		if f.kind == spike.Breadth && !matched[f] && f.fired >= 2*day {
+		if f.shared && !matched[f] && f.fired >= 2*day {
 			wrong++
 		}
 	}
-	n := float64(len(g.spikes))
-	sc.Wide, sc.WideTold, sc.WideFalse = part(hits, n), part(told, n), wrong/float64(s.Days-2)
+	sc.Found, sc.Soon, sc.Told = part(hits, n), part(soon, n), part(told, n)
+	sc.Delay, sc.FalseShared = quantile(delays, 0.5), wrong/float64(g.s.Days-2)
 }
 
 func part(a, b float64) float64 {
@@ -209,24 +349,10 @@ func part(a, b float64) float64 {
 	return a / b
 }
 
-func median(all []float64) float64 {
+func quantile(all []float64, q float64) float64 {
 	if len(all) == 0 {
 		return 0
 	}
 	slices.Sort(all)
-	return all[len(all)/2]
-}
-
-// Scenarios are what bouncemeter bench detector measures on. The second make of
-// mail shares no law of volume with the first.
-var Scenarios = []struct {
-	Name string
-	Scenario
-}{
-	{"daily shape, surges", Scenario{Days: 14, Domains: 50, PerMinute: 3000, Spikes: true}},
-	{"the same, failures in clumps", Scenario{Days: 14, Domains: 50, PerMinute: 3000, Spikes: true, Clumps: 1}},
-	{"bursts, weekends, outages", Scenario{Days: 14, Domains: 50, PerMinute: 3000, Spikes: true, Bursts: true}},
-	{"bursts, failures in clumps", Scenario{Days: 14, Domains: 50, PerMinute: 3000, Spikes: true, Bursts: true, Clumps: 1}},
-	{"a whole provider, 3 times", Scenario{Days: 14, Domains: 50, PerMinute: 3000, ProviderWide: true, ProviderTimes: 3}},
-	{"a whole provider, bursts", Scenario{Days: 14, Domains: 50, PerMinute: 3000, ProviderWide: true, ProviderTimes: 3, Bursts: true}},
+	return all[int(q*float64(len(all)-1)+0.5)]
 }

@@ -78,16 +78,21 @@ func (d *Detector) baseline(s *series) baseline {
 	var b baseline
 	b.p = (s.a + a0) / (s.b + a0/d.parents[s.parent].q)
 	b.phi = max(1, (s.v+dispersionV)/(s.e+dispersionE))
-	// Upper quantile of a Gamma distribution by Wilson and Hilferty, 1931.
-	shape := a0 + s.a/b.phi
+	b.p = min(b.p, maxNull)
+	b.u = min(b.p*upper(a0+s.a/b.phi), maxNull)
+	return b
+}
+
+// upper is the multiple of a ratio known by some number of failures that it will
+// hardly exceed: the upper quantile of a Gamma distribution of that shape, by
+// Wilson and Hilferty, 1931.
+func upper(shape float64) float64 {
 	z := usualZ
 	if shape < coldShape {
 		z = coldZ
 	}
 	w := 1 - 1/(9*shape) + z/(3*math.Sqrt(shape))
-	b.p = min(b.p, maxNull)
-	b.u = min(max(b.p, b.p*w*w*w), maxNull)
-	return b
+	return max(1, w*w*w)
 }
 
 // learn adds what was usual to the series' past: k of n failed, and by the sums
@@ -130,7 +135,7 @@ func (d *Detector) pool(m int32) {
 			continue
 		}
 		a := x.a * decay(m-x.last)
-		if x.flags&(flagFiring|flagHeld) == 0 {
+		if x.flags&(flagFiring|flagFrozen) == 0 {
 			a += float64(x.pk) // else a beginning, when all failures are undecided, would seem to have none
 		}
 		d.parents[x.parent].a += a * min(1, d.pools[s.pool].limit()/b)

@@ -2,7 +2,6 @@ package spike
 
 import (
 	"cmp"
-	"maps"
 	"math"
 	"slices"
 
@@ -10,20 +9,52 @@ import (
 )
 
 // When many series rise a little at the same time, what they have in common is
-// to blame. Counting series, instead of testing their sum, keeps the largest of
-// them from deciding for all.
+// to blame. Each of them tells by its recent failures how much better they fit
+// twice the usual than the usual, as the logarithm of the odds, and that is added
+// up. What one series can add is bounded, so neither a large series nor an
+// incident of a single one decides for all. The bound only makes false alarms
+// rarer: by chance the sum exceeds h with a probability of at most exp(-h), since
+// the mean of each factor is at most 1.
 const (
-	// leastMany series have to rise, and manyShare of those that could.
+	// recently is the half-life in minutes of what is added up.
+	recently = 7
+	// forgetRecent is after how many minutes nothing is left of it.
+	forgetRecent = 64
+	// leastMany series have to rise.
 	leastMany = 4
-	manyShare = 0.12
-	// sameMembers is the part of a group's members that a narrower group must hold
+	// manySlack is the multiple of the usual that is tested against, since ratios
+	// drift together: by the hour of the day, with what is sent; manyTimes is how
+	// many times of that it is tested for.
+	manySlack = 1.15
+	manyTimes = 2
+	// takesPart is how probable it is that a large series rises with the others, and
+	// mostEvidence what one series can add.
+	takesPart    = 0.7
+	mostEvidence = 3
+	// risingTimes is the multiple of the usual of a series that rises.
+	risingTimes = 1.5
+	// manyBack is the multiple of it that counts as usual again.
+	manyBack = 1.3
+	// manyFor is for how many series' worth of the budget of false alarms a group
+	// stands. It is measured rather than derived: the bound is far from tight.
+	manyFor = 500
+	// sameEvidence is the part of a group's evidence that a narrower group must have
 	// to be the better explanation.
-	sameMembers = 0.8
+	sameEvidence = 0.7
 	// maxWait is for how many minutes a series that would fire alone waits while
-	// others rise, too.
-	maxWait = 3
-	// manyTimes is the least multiple of the usual ratio of a group.
-	manyTimes = 1.5
+	// others rise, too; latelyFade is what is left after a minute of the counts that
+	// tell so.
+	maxWait    = 5
+	latelyFade = 0.8
+	// maxPart bounds the part that one series has in whether an alert of many is
+	// over.
+	maxPart = 0.2
+	// knownFor is for how many minutes a scope is only learned: what is usual is
+	// first taken from others, for all alike.
+	knownFor = 12 * 60
+	// apart is by how many minutes an alert of one series must have begun earlier
+	// to be none of the group's.
+	apart = 30
 )
 
 // groupKey is what a group of series shares: a rule, or one of its categories,
@@ -41,8 +72,7 @@ func compareGroups(a, b groupKey) int {
 }
 
 // keyOf returns the group of a series for an edge.
-func (d *Detector) keyOf(i int32, edge uint8) groupKey {
-	s := &d.series[i]
+func (d *Detector) keyOf(s *series, edge uint8) groupKey {
 	k := groupKey{rule: s.rule, category: s.category, edge: edge, ids: d.scopes[s.scope].key.ids}
 	for n := range k.ids {
 		if edge>>n&1 == 0 {
@@ -52,65 +82,169 @@ func (d *Detector) keyOf(i int32, edge uint8) groupKey {
 	return k
 }
 
-// rising reports whether the series counts for what many share: it has evidence
-// of a rise, or an alert of its own and none yet of its end.
-func (d *Detector) rising(i int32) bool {
-	s := &d.series[i]
-	if s.flags&flagFiring == 0 {
-		return s.top() > raisedAbove
+// group is what is known of series that share something.
+type group struct {
+	key groupKey
+	// The undecided present, since the minute since in which more than usual began
+	// to fail, or zero: k of n have failed where e were expected.
+	since   int32
+	k, n, e float64
+	// Failures and those usual of the last minutes, fading.
+	latelyK, latelyE float64
+
+	// Of the minute being judged: its counts, the recent ones, and the two series
+	// with the largest recent excess, or -1.
+	nowK, nowN, nowE float64
+	evidence         float64
+	excess           float64 // recent failures beyond the usual
+	rising           int32
+}
+
+// evidence is what the series tells of a rise of many: the logarithm of the odds.
+// A sum that fades varies half as much as its mean and counts twice. A large series
+// takes part with a probability of takesPart, so that one which does not fail more
+// cannot outweigh the others.
+func (s *series) evidence(fade float32) float64 {
+	phi := max(1, (s.v+dispersionV)/(s.e+dispersionE))
+	x := 2 * float64(fade) * (float64(s.rk)*logManyTimes - float64(s.re)*(manySlack*(manyTimes-1))) / phi
+	if s.re*fade > 1 {
+		x = math.Log(1 - takesPart + takesPart*math.Exp(min(x, mostEvidence+1)))
 	}
+	return min(mostEvidence, x)
+}
+
+var logManyTimes = math.Log(manyTimes)
+
+// memberOf makes a new series a member of its groups.
+func (d *Detector) memberOf(s *series) {
+	s.groups = int32(len(d.memberships))
+	for _, edge := range d.rules[s.rule].edges {
+		k := d.keyOf(s, edge)
+		gi, ok := d.groupOf[k]
+		if !ok {
+			gi = int32(len(d.groups))
+			d.groups = append(d.groups, group{key: k})
+			d.groupOf[k] = gi
+		}
+		d.memberships = append(d.memberships, gi)
+	}
+}
+
+// groupsOf returns the numbers of the groups of a series.
+func (d *Detector) groupsOf(s *series) []int32 {
+	return d.memberships[s.groups:][:len(d.rules[s.rule].edges)]
+}
+
+// gather adds up what the series of each group have done recently. Those of an
+// open alert of many are left out, and those whose own alert is an older story.
+func (d *Detector) gather(m int32) {
+	for i := range d.groups {
+		g := &d.groups[i]
+		g.nowK, g.nowN, g.nowE, g.evidence, g.excess, g.rising = 0, 0, 0, 0, 0, 0
+	}
+	for i := range d.scopes {
+		s := &d.scopes[i]
+		if m-s.last >= forgetRecent || m-s.first < knownFor {
+			continue
+		}
+		fade := recentFades[m-s.last]
+		for xi := s.head; xi >= 0; xi = d.series[xi].next {
+			x := &d.series[xi]
+			if x.flags&flagHeld != 0 || len(d.rules[x.rule].edges) == 0 || x.flags&flagAlert != 0 && d.older(m, xi) {
+				continue
+			}
+			evidence, excess, rising := x.evidence(fade), float64((x.rk-x.re)*fade), x.rising(fade)
+			for _, gi := range d.groupsOf(x) {
+				g := &d.groups[gi]
+				g.evidence += evidence
+				g.excess += excess
+				if rising {
+					g.rising++
+				}
+				if s.stamp == m {
+					g.nowK += float64(x.k)
+					g.nowN += float64(s.n)
+					g.nowE += float64(x.now)
+				}
+			}
+		}
+	}
+}
+
+// rising reports whether more than usual fails lately.
+func (s *series) rising(fade float32) bool {
+	return s.rk*fade >= 0.5 && s.rk >= risingTimes*s.re
+}
+
+// older reports whether the series has an alert that began long ago.
+func (d *Detector) older(m, i int32) bool {
 	a := d.alertOf(i)
-	return a != nil && a.State == Firing && a.score == 0
+	return a != nil && a.State.Open() && m-a.fired > apart
 }
 
 // judgeBreadth raises alerts for what many series share.
 func (d *Detector) judgeBreadth(m int32) {
-	d.raised = slices.DeleteFunc(d.raised, func(i int32) bool {
-		if d.rising(i) {
-			return false
-		}
-		d.series[i].flags &^= flagRaised
-		return true
-	})
-	slices.Sort(d.raised)
-	groups := d.groups(func(i int32) bool { return d.series[i].flags&flagHeld == 0 })
-	for _, k := range slices.SortedFunc(maps.Keys(groups), compareGroups) {
-		members := slices.DeleteFunc(groups[k], func(i int32) bool { return d.series[i].flags&flagHeld != 0 })
-		if a := d.manyOf(k); a != nil {
-			d.join(m, a, members)
+	d.gather(m)
+	d.rejoin(m)
+	var found []int32
+	for i := range d.groups {
+		g := &d.groups[i]
+		g.latelyK = g.latelyK*latelyFade + g.nowK
+		g.latelyE = g.latelyE*latelyFade + g.nowE
+		if g.evidence <= 0 {
+			g.since, g.k, g.n, g.e = 0, 0, 0, 0
 			continue
 		}
-		active := d.activeIn(m, k)
-		if len(members) < max(leastMany, int(math.Ceil(manyShare*float64(active)))) || d.narrower(groups, k, members) {
+		if g.since == 0 {
+			g.since = m
+		}
+		g.k += g.nowK
+		g.n += g.nowN
+		g.e += g.nowE
+		if r := &d.rules[g.key.rule]; g.evidence > r.h-math.Log(manyFor) && g.rising >= leastMany && g.k-g.e >= r.Gates.MinExcess {
+			found = append(found, int32(i))
+		}
+	}
+	slices.SortFunc(found, func(a, b int32) int { return compareGroups(d.groups[a].key, d.groups[b].key) })
+	for _, gi := range found {
+		g := &d.groups[gi]
+		members := d.seriesOf(m, g.key)
+		if len(members) == 0 || d.manyOf(g.key) != nil || d.narrower(gi, members) {
 			continue
 		}
-		d.fireMany(m, k, members, active)
+		d.fireMany(m, g, members)
 	}
 }
 
-// groups sorts the series that rise into the groups that they belong to.
-func (d *Detector) groups(include func(int32) bool) map[groupKey][]int32 {
-	groups := make(map[groupKey][]int32)
-	for _, i := range d.raised {
-		if !include(i) {
-			continue
-		}
-		for _, edge := range d.rules[d.series[i].rule].edges {
-			k := d.keyOf(i, edge)
-			groups[k] = append(groups[k], i)
+// seriesOf returns the series of a group that are active lately, but for those
+// of another open alert of many and those with an older alert of their own.
+func (d *Detector) seriesOf(m int32, k groupKey) (members []int32) {
+	for i := range d.series {
+		x := &d.series[i]
+		s := &d.scopes[x.scope]
+		if x.rule == k.rule && x.category == k.category && x.flags&flagHeld == 0 && m-s.last < forgetRecent &&
+			shares(s.key.ids, k.ids, k.edge) && !d.older(m, int32(i)) {
+			members = append(members, int32(i))
 		}
 	}
-	return groups
+	return members
 }
 
-// narrower reports whether a group with more in common holds nearly all members.
-func (d *Detector) narrower(groups map[groupKey][]int32, k groupKey, members []int32) bool {
-	for _, edge := range d.rules[k.rule].edges {
-		if edge == k.edge || k.edge&^edge != 0 {
-			continue
-		}
-		for _, i := range members {
-			if n := len(groups[d.keyOf(i, edge)]); n >= leastMany && float64(n) >= sameMembers*float64(len(members)) {
+// narrower reports whether a group with more in common has nearly all of
+// the evidence.
+func (d *Detector) narrower(gi int32, members []int32) bool {
+	g := &d.groups[gi]
+	seen := make(map[int32]bool)
+	for _, i := range members {
+		x := &d.series[i]
+		for n, oi := range d.groupsOf(x) {
+			edge := d.rules[x.rule].edges[n]
+			if oi == gi || seen[oi] || g.key.edge&^edge != 0 {
+				continue
+			}
+			seen[oi] = true
+			o := &d.groups[oi]
+			if o.rising >= leastMany && o.evidence >= sameEvidence*g.evidence {
 				return true
 			}
 		}
@@ -140,73 +274,56 @@ func (d *Detector) manyOf(k groupKey) *alert {
 	return nil
 }
 
-func (d *Detector) fireMany(m int32, k groupKey, members []int32, active int) {
-	var failures, attempts, usual, upper, phi, score float64
-	var begun []beginning
-	for _, i := range members {
-		s := &d.series[i]
-		b := d.baseline(s)
-		kf, nf, from, top := float64(s.pk), float64(s.pn), s.since, s.top()
-		if a := d.alertOf(i); a != nil && s.flags&flagFiring != 0 {
-			kf, nf, from, top = float64(a.Failures), float64(a.Attempts), int32(a.Since.Unix()/60), a.Score
-		}
-		failures += kf
-		attempts += nf
-		usual += nf * b.p
-		upper += nf * b.u
-		phi = max(phi, b.phi)
-		score += top
-		begun = append(begun, beginning{from, max(0, kf-float64(nf*b.p))})
-	}
-	if attempts == 0 || failures < manyTimes*usual || failures-usual < d.rules[k.rule].Gates.MinExcess {
-		return
-	}
+func (d *Detector) fireMany(m int32, g *group, members []int32) {
 	labels := make(map[Dimension]string)
 	for i, dim := range nameDimensions {
-		if k.edge>>i&1 != 0 {
-			labels[dim] = d.names[i].all[k.ids[i]]
+		if g.key.edge>>i&1 != 0 {
+			labels[dim] = d.names[i].all[g.key.ids[i]]
 		}
 	}
-	if d.rules[k.rule].byCategory {
-		labels[Category] = k.category.String()
+	if d.rules[g.key.rule].byCategory {
+		labels[Category] = g.key.category.String()
 	}
-	a := d.begin(m, median(begun), k.rule, k.category, labels, Breadth)
-	a.of, a.place, a.edge, a.ids = ofMany, -1, k.edge, k.ids
-	a.Failures, a.Attempts, a.expected = int64(failures), int64(attempts), usual
-	a.Usual, a.Null, a.Dispersion = usual/attempts, upper/attempts, phi
-	a.Score, a.Threshold = score, raisedAbove*float64(len(members))
-	a.low, a.phi = backTo*a.Null, phi
-	a.high = min(max(failures/attempts, 1.5*a.low), 1-(1-a.low)/3)
-	a.Active = active
+	a := d.begin(m, g.since, g.key.rule, g.key.category, labels, Breadth)
+	a.of, a.place, a.edge, a.ids = ofMany, -1, g.key.edge, g.key.ids
+	a.Failures, a.Attempts, a.expected = int64(g.k), int64(g.n), g.e
+	a.phi, a.Dispersion = d.dispersion(members), d.dispersion(members)
+	a.Usual = g.e / g.n
+	a.Null = min(a.Usual*manySlack, maxNull)
+	a.Score, a.Threshold = g.evidence, d.rules[g.key.rule].h-math.Log(manyFor)
+	// The reverse test is in multiples of what is usual. What is measured when it
+	// fires is more than is true on average.
+	a.low = manyBack
+	a.high = max(math.Sqrt(a.low*g.k/g.e), 1.5*a.low)
+	a.Active = d.activeIn(m, g.key)
+	a.Cold = d.coldMost(m, members)
 	a.measure()
+	g.since, g.k, g.n, g.e = 0, 0, 0, 0
 	d.join(m, a, members)
-	a.Top = d.topOf(a)
+	d.measureMany(m, a)
 	d.describe(m, a, a.members)
 	d.tell(m, a)
 }
 
-// beginning is when a member began to rise, and by how much it did.
-type beginning struct {
-	minute int32
-	excess float64
+// dispersion is that of several series together.
+func (d *Detector) dispersion(members []int32) float64 {
+	v, e := dispersionV, float64(dispersionE)
+	for _, i := range members {
+		v += d.series[i].v
+		e += d.series[i].e
+	}
+	return max(1, v/e)
 }
 
-// median returns the minute by which half of the excess had begun, since single
-// members may have had some evidence by chance long before.
-func median(all []beginning) int32 {
-	slices.SortFunc(all, func(a, b beginning) int {
-		return cmp.Or(cmp.Compare(a.minute, b.minute), cmp.Compare(a.excess, b.excess))
-	})
-	var sum, half float64
-	for _, b := range all {
-		half += b.excess / 2
-	}
-	for _, b := range all {
-		if sum += b.excess; sum >= half {
-			return b.minute
+// coldMost reports whether most series are known for less than a day.
+func (d *Detector) coldMost(m int32, members []int32) bool {
+	n := 0
+	for _, i := range members {
+		if m-d.scopes[d.series[i].scope].first < coldFor {
+			n++
 		}
 	}
-	return all[len(all)-1].minute
+	return 2*n > len(members)
 }
 
 // join makes series members of an open alert of many. Alerts that they have
@@ -215,6 +332,9 @@ func (d *Detector) join(m int32, a *alert, members []int32) {
 	for _, i := range members {
 		s := &d.series[i]
 		s.flags |= flagHeld
+		if a.State == Firing {
+			s.flags |= flagFrozen
+		}
 		a.members = append(a.members, i)
 		if own := d.alertOf(i); own != nil && own.State.Open() && !own.Inhibited {
 			own.Incident, own.Inhibited = a.ID, true
@@ -222,23 +342,48 @@ func (d *Detector) join(m int32, a *alert, members []int32) {
 		}
 	}
 	slices.Sort(a.members)
-	a.Members = len(a.members)
+}
+
+// rejoin makes series that have become active members of the open alerts of
+// their groups.
+func (d *Detector) rejoin(m int32) {
+	for _, a := range d.alerts {
+		if a.of == ofMany && a.State.Open() {
+			if members := d.seriesOf(m, groupKey{a.rule, a.category, a.edge, a.ids}); len(members) > 0 {
+				d.join(m, a, members)
+			}
+		}
+	}
+}
+
+// measureMany counts the members that rise, and names those with the largest
+// excess.
+func (d *Detector) measureMany(m int32, a *alert) {
+	a.Members = 0
+	for _, i := range a.members {
+		x := &d.series[i]
+		if ago := m - d.scopes[x.scope].last; ago < forgetRecent && x.rising(recentFades[ago]) {
+			a.Members++
+		}
+	}
 	a.Active = max(a.Active, a.Members)
+	a.Top = d.topOf(m, a)
 }
 
 // topOf names the members with most failures beyond the usual.
-func (d *Detector) topOf(a *alert) (top []string) {
+func (d *Detector) topOf(m int32, a *alert) (top []string) {
 	type member struct {
 		name   string
-		excess float64
+		excess float32
 	}
 	all := make([]member, 0, len(a.members))
 	for _, i := range a.members {
 		s := &d.series[i]
-		x := member{excess: float64(s.pk) - float64(float64(s.pn)*d.baseline(s).p)}
-		if own := d.alertOf(i); own != nil && own.State.Open() {
-			x.excess = own.Excess
+		ago := m - d.scopes[s.scope].last
+		if ago >= forgetRecent || s.rk <= s.re {
+			continue
 		}
+		x := member{excess: (s.rk - s.re) * recentFades[ago]}
 		ids := d.scopes[s.scope].key.ids
 		for n := range nameDimensions {
 			if mask := d.views[d.rules[a.rule].view].mask &^ a.edge; mask>>n&1 != 0 {
@@ -260,17 +405,14 @@ func (d *Detector) topOf(a *alert) (top []string) {
 }
 
 // spreading reports whether others that have something in common with a series
-// rise as well, but not yet enough of them for an alert of their own.
+// seem to rise as well, but not yet enough for an alert of many.
 func (d *Detector) spreading(i int32) bool {
-	for _, edge := range d.rules[d.series[i].rule].edges {
-		k := d.keyOf(i, edge)
-		n := 0
-		for _, o := range d.raised {
-			if d.series[o].rule == k.rule && d.series[o].category == k.category && d.keyOf(o, edge) == k {
-				n++
-			}
-		}
-		if n >= leastMany-1 {
+	s := &d.series[i]
+	p := d.baseline(s).p
+	for _, gi := range d.groupsOf(s) {
+		g := &d.groups[gi]
+		k, e := g.latelyK-float64(s.pk), g.latelyE-float64(s.pn)*p
+		if g.rising >= leastMany-1 && k >= 3 && k > risingTimes*e && k-e > 2*math.Sqrt(max(e, 0)) {
 			return true
 		}
 	}
@@ -288,50 +430,46 @@ func (d *Detector) adopt(a *alert) {
 	}
 }
 
+// thaw lets a series learn again.
+func (d *Detector) thaw(i int32) {
+	s := &d.series[i]
+	if s.flags &^= flagFrozen; s.flags&flagFiring == 0 {
+		s.clear()
+	}
+}
+
 // disband lets the members go at the end of their alert. Alerts of their own
-// end with it where things look usual again, and stand for themselves where they
-// do not.
+// end with it, and come back for themselves where things go on.
 func (d *Detector) disband(m int32, a *alert) {
 	for _, i := range a.members {
 		s := &d.series[i]
+		d.thaw(i)
 		s.flags &^= flagHeld
-		if s.flags&flagFiring == 0 {
-			s.clear()
-		}
+		s.rk, s.re = 0, 0 // what was is told
 		own := d.alertOf(i)
 		if own == nil || own.Incident != a.ID || !own.State.Open() {
 			continue
 		}
-		if !d.rising(i) && own.State != Persisting {
-			d.release(m, own, true)
-			d.end(m, own, "over with "+a.ID)
-			continue
-		}
-		own.Incident, own.Inhibited = own.ID, false
-		d.tell(m, own)
+		// One that is not over will fire again before long.
+		d.release(m, own, true)
+		d.end(m, own, "over with "+a.ID)
 	}
 }
 
-// lasting reports whether so many members still rise that the alert is not over,
-// whatever the largest of them do.
-func (d *Detector) lasting(a *alert) bool {
-	n := 0
-	for _, i := range a.members {
-		if d.rising(i) {
-			n++
-		}
-	}
-	return n >= leastMany && float64(n) >= manyShare*float64(a.Active)
-}
-
-// advanceBreadth leads an alert of many on by a minute.
+// advanceBreadth leads an alert of many on by a minute. What a member tells of
+// its end is bounded, so that the largest does not decide for all.
 func (d *Detector) advanceBreadth(m int32, a *alert) {
-	var k, n float64
+	var total float64
 	busy := false
+	for _, i := range a.members {
+		sc := &d.scopes[d.series[i].scope]
+		total += sc.b
+		busy = busy || sc.active(a.data)
+	}
+	var k, n, e, weighedK, weighedE float64
 	for _, i := range a.members {
 		s := &d.series[i]
 		sc := &d.scopes[s.scope]
-		busy = busy || sc.active(a.data)
 		if sc.stamp != m {
 			continue
 		}
@@ -339,8 +477,13 @@ func (d *Detector) advanceBreadth(m int32, a *alert) {
 		if d.rules[s.rule].foreign {
 			ni += ki
 		}
-		k += min(ki, ni)
+		w := min(1, maxPart*total/max(sc.b, 1))
+		ki = min(ki, ni)
+		k += ki
 		n += ni
+		e += float64(s.now)
+		weighedK += float64(w * ki)
+		weighedE += float64(w * float64(s.now))
 	}
 	if n == 0 {
 		d.starve(m, a, busy)
@@ -349,13 +492,20 @@ func (d *Detector) advanceBreadth(m int32, a *alert) {
 	d.feed(m, a)
 	a.Failures += int64(k)
 	a.Attempts += int64(n)
-	a.expected += float64(n * a.Usual)
+	a.expected += e
+	a.Usual = a.expected / float64(a.Attempts)
 	a.measure()
-	gain := k*math.Log(a.low/a.high) + (n-k)*math.Log((1-a.low)/(1-a.high))
-	if a.reverse(m, k, n, gain) && m-a.fired >= quiet && m-a.calm >= a.hold()-1 && !d.lasting(a) {
-		d.release(m, a, true)
-		d.end(m, a, "back to usual")
-		return
+	gain := weighedE*(a.high-a.low) - weighedK*math.Log(a.high/a.low)
+	if a.reverse(m, weighedK, weighedE, gain) {
+		if level := a.calmK / a.calmN; level > 2*a.low && a.calmK >= 3 {
+			// Not as bad as it was, but far from usual.
+			a.high = max(level, 1.5*a.low)
+			a.restart(m + 1)
+		} else if m-a.fired >= quiet && m-a.calm >= a.hold()-1 {
+			d.release(m, a, true)
+			d.end(m, a, "back to usual")
+			return
+		}
 	}
 	d.age(m, a)
 }

@@ -60,12 +60,16 @@ type Detector struct {
 	series   []series
 	parents  []parent
 	parentOf map[parentKey]int32
-	flows    []flow
-	meters   []meter
-	places   map[place]int32 // of flows and meters
-	watches  []watch
-	alerts   []*alert // open ones, and for a while those that ended, in order of firing
-	wordings wordings
+	groups   []group
+	groupOf  map[groupKey]int32
+	// memberships are the groups of each series, from series.groups on.
+	memberships []int32
+	flows       []flow
+	meters      []meter
+	places      map[place]int32 // of flows and meters
+	watches     []watch
+	alerts      []*alert // open ones, and for a while those that ended, in order of firing
+	wordings    wordings
 
 	// Of the minute being judged.
 	changes    []Change
@@ -74,7 +78,6 @@ type Detector struct {
 	fresh      []fresh
 	found      []int32
 	touched    []int32 // series with failures
-	raised     []int32 // series with more than a hint of evidence
 	candidates []int32 // series that would fire alone
 }
 
@@ -208,7 +211,7 @@ func New(c Config) (*Detector, error) {
 	}
 	d := &Detector{
 		maxSeries: c.MaxSeries, location: c.Location, byKey: make(map[scopeKey]int32),
-		inPool: make(map[scopeKey]int32), parentOf: make(map[parentKey]int32), places: make(map[place]int32),
+		inPool: make(map[scopeKey]int32), parentOf: make(map[parentKey]int32), groupOf: make(map[groupKey]int32), places: make(map[place]int32),
 	}
 	for _, r := range c.Rules {
 		d.compile(r.withDefaults())
@@ -628,6 +631,7 @@ func (d *Detector) insertSeries(x series) {
 	x.parent = pi
 	x.next = s.head
 	s.head = int32(len(d.series))
+	d.memberOf(&x)
 	d.series = append(d.series, x)
 }
 

@@ -205,25 +205,35 @@ func surprise(p, q float64) float64 {
 	return max(0, s)
 }
 
-// elementsOf joins the watches of some series, with the names in their own
-// labels as further elements.
-func (d *Detector) elementsOf(members []int32, with uint8) []element {
+// elementsOf joins the watches of some series. For the dimensions with, which are
+// those that tell the members of an alert of many apart, it takes what each has
+// done recently.
+func (d *Detector) elementsOf(m int32, members []int32, with uint8) []element {
 	var sum watch
 	for _, w := range d.watches {
 		if !slices.Contains(members, w.series) {
 			continue
 		}
-		s := &d.series[w.series]
-		k, n := float64(s.pk), float64(s.pn)
-		if a := d.alertOf(w.series); a != nil && a.State.Open() {
-			k, n = float64(a.Failures), float64(a.Attempts)
-		}
 		for _, e := range w.elements {
-			sum.add(e.dim, e.name, e.k, e.n)
+			if i := slices.Index(nameDimensions[:], e.dim); i < 0 || with>>i&1 == 0 {
+				sum.add(e.dim, e.name, e.k, e.n)
+			}
 		}
-		for i, dim := range nameDimensions {
-			if with>>i&1 != 0 {
-				sum.add(dim, d.names[i].all[d.scopes[s.scope].key.ids[i]], k, n)
+	}
+	if with == 0 {
+		return sum.elements
+	}
+	for _, i := range members {
+		s := &d.series[i]
+		ago := m - d.scopes[s.scope].last
+		if ago >= forgetRecent {
+			continue
+		}
+		fade := float64(recentFades[ago])
+		for n, dim := range nameDimensions {
+			if with>>n&1 != 0 {
+				p := (s.a + a0) / (s.b + a0/d.parents[s.parent].q)
+				sum.add(dim, d.names[n].all[d.scopes[s.scope].key.ids[n]], fade*float64(s.rk), fade*float64(s.re)/p)
 			}
 		}
 	}

@@ -28,7 +28,7 @@ func (d *Detector) forget(m int32) {
 	for i := range d.series {
 		x := &d.series[i]
 		weights[x.scope]++
-		if x.flags&(flagAlert|flagHeld|flagTrend) != 0 {
+		if x.flags&(flagAlert|flagTrend) != 0 {
 			kept[x.scope] = true
 		}
 	}
@@ -86,7 +86,8 @@ func identity(n int) []int {
 func (d *Detector) rebuild(ruleTo, viewTo []int, keep func(int32) bool) {
 	old := *d
 	d.names = [nameKinds]names{}
-	d.scopes, d.pools, d.series, d.parents, d.flows, d.meters, d.watches, d.alerts, d.raised = nil, nil, nil, nil, nil, nil, nil, nil, nil
+	d.scopes, d.pools, d.series, d.parents, d.flows, d.meters, d.watches, d.alerts = nil, nil, nil, nil, nil, nil, nil, nil
+	d.groups, d.memberships, d.groupOf = nil, nil, make(map[groupKey]int32)
 	d.byKey, d.inPool, d.parentOf, d.places = make(map[scopeKey]int32), make(map[scopeKey]int32), make(map[parentKey]int32), make(map[place]int32)
 
 	none := func(n int) []int32 {
@@ -150,9 +151,21 @@ func (d *Detector) rebuild(ruleTo, viewTo []int, keep func(int32) bool) {
 			d.watches = append(d.watches, w)
 		}
 	}
-	for _, i := range old.raised {
-		if seriesTo[i] >= 0 {
-			d.raised = append(d.raised, seriesTo[i])
+	for i := range old.groups {
+		g := old.groups[i]
+		if ruleTo[g.key.rule] < 0 {
+			continue
+		}
+		g.key.rule = uint8(ruleTo[g.key.rule])
+		known := true
+		for n := range g.key.ids {
+			if g.key.edge>>n&1 != 0 && known {
+				g.key.ids[n], known = d.names[n].find(old.names[n].all[g.key.ids[n]])
+			}
+		}
+		if gi, ok := d.groupOf[g.key]; ok && known {
+			now := &d.groups[gi]
+			now.since, now.k, now.n, now.e, now.latelyK, now.latelyE = g.since, g.k, g.n, g.e, g.latelyK, g.latelyE
 		}
 	}
 	for _, a := range old.alerts {
@@ -162,7 +175,7 @@ func (d *Detector) rebuild(ruleTo, viewTo []int, keep func(int32) bool) {
 		}
 		for _, i := range a.members {
 			if seriesTo[i] >= 0 {
-				d.series[seriesTo[i]].flags &^= flagHeld
+				d.series[seriesTo[i]].flags &^= flagHeld | flagFrozen
 			}
 		}
 		if a.State.Open() {

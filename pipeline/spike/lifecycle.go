@@ -323,6 +323,9 @@ func (d *Detector) age(m int32, a *alert) {
 		if a.of == ofSeries {
 			d.rebase(m, a)
 		}
+		for _, i := range a.members {
+			d.thaw(i)
+		}
 		d.tell(m, a)
 	case a.State == Persisting && m-a.changed >= giveUpAfter:
 		d.release(m, a, false)
@@ -332,7 +335,7 @@ func (d *Detector) age(m int32, a *alert) {
 		case ofSeries:
 			d.describe(m, a, []int32{a.place})
 		case ofMany:
-			a.Top = d.topOf(a)
+			d.measureMany(m, a)
 			d.describe(m, a, a.members)
 		}
 		d.tell(m, a)
@@ -377,7 +380,7 @@ func (d *Detector) describe(m int32, a *alert, members []int32) {
 	if a.of != ofMany {
 		with = 0
 	}
-	a.Explanation = explain(d.elementsOf(members, with), a.Usual)
+	a.Explanation = explain(d.elementsOf(m, members, with), a.Usual)
 	a.Category = r.only.String()
 	if a.category != event.Unset {
 		a.Category = a.category.String()
@@ -412,7 +415,7 @@ func (d *Detector) unchanged(m int32, a *alert) (all []string) {
 			others[s.key.ids[i]] = true
 			for x := s.head; x >= 0; x = d.series[x].next {
 				o := &d.series[x]
-				raised = raised || o.rule == a.rule && o.category == a.category && o.flags&(flagRaised|flagFiring) != 0
+				raised = raised || o.rule == a.rule && o.category == a.category && (o.flags&flagFiring != 0 || o.top() > raisedAbove)
 			}
 		}
 		if len(others) == 0 || raised {

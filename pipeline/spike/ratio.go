@@ -16,7 +16,7 @@ const (
 	faint = 0.5
 	// watchAbove is the score from which on it is noted where failures come from.
 	watchAbove = 2
-	// raisedAbove is the score that counts for what many series share.
+	// raisedAbove is the score of a series that rises, be it not enough to fire.
 	raisedAbove = 4
 	// restore is the evidence that ends an alert: odds of 100:1.
 	restore = 4.6
@@ -66,14 +66,19 @@ type series struct {
 	days    uint16 // that the month has
 	windows uint8  // minutes with failures, up to 255
 	k       uint32 // failures in the minute being judged
+
+	// For alerts of many: failures and those usual, both fading, up to the scope's
+	// last minute; those usual in that minute; and the first of its groups.
+	rk, re, now float32
+	groups      int32
 }
 
 // Flags of a series.
 const (
 	flagAlert  = 1 << iota // it has an alert that is open, or that may come back
 	flagFiring             // that is open and not persisting: nothing is learned
-	flagHeld               // a member of an open alert of many: only what is usual is learned
-	flagRaised             // it is in Detector.raised
+	flagHeld               // a member of an open alert of many
+	flagFrozen             // of one that is not persisting: nothing is learned
 	flagWatch              // it has a watch
 	flagTrend              // it has an open alert for its trend
 )
@@ -89,10 +94,14 @@ func (d *Detector) judgeRatios(m int32) {
 		if s.stamp != m {
 			continue
 		}
-		for x := s.head; x >= 0; x = d.series[x].next {
-			d.judgeSeries(m, x, s.n)
-		}
 		minutes := m - s.last
+		fade := float32(0)
+		if minutes < forgetRecent {
+			fade = recentFades[minutes]
+		}
+		for x := s.head; x >= 0; x = d.series[x].next {
+			d.judgeSeries(m, x, s.n, fade)
+		}
 		s.b = s.b*decay(minutes) + float64(s.n)
 		s.recent = s.recent*recentDecay(minutes) + float32(s.n)
 		s.last = m
@@ -114,6 +123,14 @@ func recentDecay(minutes int32) float32 {
 	return 0
 }
 
+// recentFades holds 0.5^(i/recently).
+var recentFades = func() (t [forgetRecent]float32) {
+	for i := range t {
+		t[i] = float32(math.Exp2(-float64(i) / recently))
+	}
+	return t
+}()
+
 // activeRate is the least scope.recent of a scope whose rise could be seen: some
 // ten attempts an hour.
 const activeRate = 7
@@ -121,7 +138,9 @@ const activeRate = 7
 // active reports whether enough is attempted at the minute m to see a rise.
 func (s *scope) active(m int32) bool { return s.recent*recentDecay(m-s.last) >= activeRate }
 
-func (d *Detector) judgeSeries(m, i int32, attempts uint32) {
+// judgeSeries adds a minute with attempts in its scope to a series; fade is what
+// is left of its recent past.
+func (d *Detector) judgeSeries(m, i int32, attempts uint32, fade float32) {
 	s := &d.series[i]
 	k := s.k
 	n := attempts
@@ -129,14 +148,19 @@ func (d *Detector) judgeSeries(m, i int32, attempts uint32) {
 		n = saturate(n, k)
 	}
 	k = min(k, n)
+	kf, nf := float64(k), float64(n)
+	p := min((s.a+a0)/(s.b+a0/d.parents[s.parent].q), maxNull)
+	usual := float64(p * nf)
+	s.now = float32(usual)
+	s.rk = float32(s.rk*fade) + float32(k)
+	s.re = float32(s.re*fade) + s.now
 	if n == 0 || s.flags&flagFiring != 0 {
 		return // an alert that fires looks at its counts itself
 	}
-	kf, nf := float64(k), float64(n)
 	if k == 0 && s.score == ([len(alternatives)]float32{}) {
-		p := (s.a + a0) / (s.b + a0/d.parents[s.parent].q)
-		x := float64(p * nf)
-		s.learn(m, 0, nf, x*x, x*(1-p))
+		if s.flags&flagFrozen == 0 {
+			s.learn(m, 0, nf, usual*usual, usual*(1-p))
+		}
 		return
 	}
 	b := d.baseline(s)
@@ -167,10 +191,6 @@ func (d *Detector) judgeSeries(m, i int32, attempts uint32) {
 		d.scopes[s.scope].watched = true
 		d.watches = append(d.watches, watch{series: i})
 	}
-	if top > raisedAbove && s.flags&flagRaised == 0 {
-		s.flags |= flagRaised
-		d.raised = append(d.raised, i)
-	}
 	if top > d.rules[s.rule].h && d.rules[s.rule].Kind == Ratio && d.passes(s, b) {
 		d.candidates = append(d.candidates, i)
 	}
@@ -179,7 +199,7 @@ func (d *Detector) judgeSeries(m, i int32, attempts uint32) {
 // settle ends an excursion that was nothing: what came is learned, unless it was
 // part of an alert of many, which would make the exception usual.
 func (d *Detector) settle(m int32, s *series) {
-	if s.flags&flagHeld == 0 {
+	if s.flags&flagFrozen == 0 {
 		s.learn(m, float64(s.pk), float64(s.pn), float64(s.pv), float64(s.pe))
 	}
 	s.clear()

@@ -515,8 +515,8 @@ func TestTexts(t *testing.T) {
 		}
 	}
 	for id, want := range map[string]string{"spf_failed": "SPF failed", "user_unknown": "user unknown", "ip_blocklisted": "IP blocklisted"} {
-		if got := readable(id); got != want {
-			t.Errorf("readable(%q) = %q, want %q", id, got, want)
+		if got := Readable(id); got != want {
+			t.Errorf("Readable(%q) = %q, want %q", id, got, want)
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // stateVersion is that of the form of State. It changes with the form.
-const stateVersion = 1
+const stateVersion = 2
 
 // ErrState means that a stored state cannot be used. The remedy is to begin anew
 // and judge the stored windows again.
@@ -207,7 +207,7 @@ func (d *Detector) code(c *coder) (ruleTo, viewTo []int) {
 			c.float(&e.k, &e.n)
 		})
 	})
-	list(c, &d.raised, func(i *int32) { number(c, i) })
+	c.groups(d)
 	list(c, &d.alerts, c.alert)
 	list(c, &d.wordings.voices, func(v *voice) {
 		c.text(&v.provider)
@@ -266,6 +266,31 @@ func (c *coder) series(x *series) {
 	c.float32(&x.pv, &x.pe)
 	number(c, &x.days)
 	number(c, &x.windows)
+	c.float32(&x.rk, &x.re)
+}
+
+// groups codes those that something has happened in; others follow from the
+// series.
+func (c *coder) groups(d *Detector) {
+	var all []group
+	for i := range d.groups {
+		if g := &d.groups[i]; g.since != 0 || g.latelyK != 0 || g.latelyE != 0 {
+			all = append(all, d.groups[i])
+		}
+	}
+	list(c, &all, func(g *group) {
+		number(c, &g.key.rule)
+		number(c, &g.key.category)
+		number(c, &g.key.edge)
+		for i := range g.key.ids {
+			number(c, &g.key.ids[i])
+		}
+		number(c, &g.since)
+		c.float(&g.k, &g.n, &g.e, &g.latelyK, &g.latelyE)
+	})
+	if c.reading {
+		d.groups = all
+	}
 }
 
 func (c *coder) place(p *place) {
@@ -374,8 +399,12 @@ func (d *Detector) sound(ruleTo, viewTo []int) bool {
 	for i := range d.watches {
 		in(d.watches[i].series, len(d.series))
 	}
-	for _, i := range d.raised {
-		in(i, len(d.series))
+	for i := range d.groups {
+		k := &d.groups[i].key
+		rule(k.rule, k.category)
+		for n, id := range k.ids {
+			ok = ok && (id == 0 && k.edge>>n&1 == 0 || int(id) < len(d.names[n].all))
+		}
 	}
 	for _, a := range d.alerts {
 		rule(a.rule, a.category)

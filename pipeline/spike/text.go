@@ -98,7 +98,7 @@ func lasted(d time.Duration) string {
 func display(dim Dimension, name string) string {
 	switch {
 	case dim == Category:
-		return readable(name)
+		return Readable(name)
 	case name != "":
 		return name
 	case dim == SenderDomain:
@@ -110,8 +110,8 @@ func display(dim Dimension, name string) string {
 // acronyms are words of category names that are not words.
 var acronyms = map[string]string{"spf": "SPF", "dkim": "DKIM", "dmarc": "DMARC", "ip": "IP", "dns": "DNS", "rdns": "reverse DNS", "tls": "TLS", "auth": "authentication"}
 
-// readable turns the id of a category or rule into words: "SPF failed".
-func readable(id string) string {
+// Readable turns the id of a category or rule into words: "SPF failed".
+func Readable(id string) string {
 	words := strings.Split(id, "_")
 	for i, w := range words {
 		if a, ok := acronyms[w]; ok {
@@ -148,9 +148,9 @@ func (d *Detector) clock(t, now time.Time) string {
 // what names the failures of an alert.
 func (a *alert) what() string {
 	if c, ok := event.CategoryByID(a.Category); ok && c != event.Unset {
-		return readable(a.Category)
+		return Readable(a.Category)
 	}
-	return readable(a.Rule)
+	return Readable(a.Rule)
 }
 
 // write completes the texts for people: what, where, since when, how much above

@@ -25,7 +25,7 @@ func (d *Detector) daily(m int32) {
 		a, b := x.a*f, x.b*f
 		d.trend(m, int32(i), a, b)
 		w := max(monthWeight, 1/float64(x.days+1))
-		if x.flags&(flagFiring|flagHeld) == 0 && m-s.last < 1440 {
+		if x.flags&(flagFiring|flagFrozen) == 0 && m-s.last < 1440 {
 			x.monthA += float32(w) * (float32(a) - x.monthA)
 			x.monthB += float32(w) * (float32(b) - x.monthB)
 			if x.days < math.MaxUint16 {
