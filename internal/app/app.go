@@ -93,7 +93,7 @@ func Open(ctx context.Context, o Options) (_ *App, err error) {
 	if a.inputs, err = inputs(c, a.log); err != nil {
 		return nil, err
 	}
-	if a.notify, err = newNotifying(c, a.log); err != nil {
+	if a.notify, err = newNotifying(c, a.ledger, a.log); err != nil {
 		return nil, err
 	}
 	a.cleanup = append(a.cleanup, a.notify.close)

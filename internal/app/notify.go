@@ -6,10 +6,12 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/segmentio/kafka-go"
 
 	"github.com/bouncemeter/bouncemeter/internal/config"
+	"github.com/bouncemeter/bouncemeter/internal/digest"
 	"github.com/bouncemeter/bouncemeter/internal/kafkaclient"
 	"github.com/bouncemeter/bouncemeter/sinks/notify"
 )
@@ -23,8 +25,8 @@ type notifying struct {
 	swapped chan struct{}      // closed when outbox is no longer in force
 }
 
-func newNotifying(c *config.Config, log *slog.Logger) (*notifying, error) {
-	outbox, release, err := newOutbox(c, log)
+func newNotifying(c *config.Config, l digest.Ledger, log *slog.Logger) (*notifying, error) {
+	outbox, release, err := newOutbox(c, l, log)
 	if err != nil {
 		return nil, err
 	}
@@ -32,15 +34,21 @@ func newNotifying(c *config.Config, log *slog.Logger) (*notifying, error) {
 }
 
 // newOutbox builds the configured notifiers. A new kind of notifier is one case
-// here. What it uses ends with release.
-func newOutbox(c *config.Config, log *slog.Logger) (_ *notify.Outbox, release context.CancelFunc, err error) {
+// here. What it uses ends with release. Digests are made of l.
+func newOutbox(c *config.Config, l digest.Ledger, log *slog.Logger) (_ *notify.Outbox, release context.CancelFunc, err error) {
 	ctx, release := context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			release()
 		}
 	}()
-	o := notify.Options{Log: log}
+	o := notify.Options{Log: log, Digest: func(ctx context.Context, from, until time.Time) (*notify.Letter, error) {
+		d, err := digest.Make(ctx, l, from, until)
+		if err != nil {
+			return nil, err
+		}
+		return &notify.Letter{Title: d.Title(), Lines: d.Lines()}, nil
+	}}
 	if c.Silences != "" {
 		if o.Silences, err = notify.OpenSilences(c.Silences, log); err != nil {
 			return nil, nil, fmt.Errorf("silences: %w", err)
@@ -49,7 +57,7 @@ func newOutbox(c *config.Config, log *slog.Logger) (_ *notify.Outbox, release co
 	link := strings.TrimSuffix(c.HTTP.ExternalURL, "/")
 	for i := range c.Notify {
 		n := &c.Notify[i]
-		x := notify.Config{Name: n.Name, Kind: n.Kind, MinSeverity: notify.Severity(n.MinSeverity), Match: n.Routing()}
+		x := notify.Config{Name: n.Name, Kind: n.Kind, MinSeverity: notify.Severity(n.MinSeverity), Match: n.Routing(), Digest: notify.Schedule(n.Digest)}
 		switch n.Kind {
 		case "alertmanager":
 			x.Teller, err = notify.NewAlertmanager(n.Alertmanager(link))

@@ -101,7 +101,7 @@ func TestNotifiersFollowTheConfiguration(t *testing.T) {
 	notifiers := func(url string) *config.Config {
 		return configured(t, "notify: [{kind: webhook, url: '"+url+"'}, {kind: file, path: "+file+"}, {kind: log}]")
 	}
-	n, err := newNotifying(notifiers(first), log)
+	n, err := newNotifying(notifiers(first), nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestNotifiersFollowTheConfiguration(t *testing.T) {
 	expect(t, heardFirst, "spf firing")
 
 	// The same notifier at another place goes on where it was.
-	outbox, end, err := newOutbox(notifiers(second), log)
+	outbox, end, err := newOutbox(notifiers(second), nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func TestEveryKindOfNotifierIsBuilt(t *testing.T) {
 - {kind: log}
 - {kind: kafka, brokers: ["127.0.0.1:9092"], topic: alerts}
 `)
-	n, err := newNotifying(c, slog.New(slog.DiscardHandler))
+	n, err := newNotifying(c, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestTopic(t *testing.T) {
 // for a reload or the end of the lease.
 func TestNobodyToNotify(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, err := newNotifying(configured(t, ""), slog.New(slog.DiscardHandler))
+		n, err := newNotifying(configured(t, ""), nil, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -225,7 +225,7 @@ func TestNobodyToNotify(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- n.run(ctx, nil) }()
 		synctest.Wait() // for ever, if the loop is busy
-		outbox, release, err := newOutbox(configured(t, ""), slog.New(slog.DiscardHandler))
+		outbox, release, err := newOutbox(configured(t, ""), nil, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}

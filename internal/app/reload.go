@@ -68,7 +68,7 @@ func (a *App) Reload() (err error) {
 	if err != nil {
 		return err
 	}
-	outbox, release, err := newOutbox(c, a.log)
+	outbox, release, err := newOutbox(c, a.ledger, a.log)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,10 @@ type Notifier struct {
 	MinSeverity string `yaml:"min_severity" enum:"ticket,warning,critical"`
 	// Match says which alerts it is for; left out, for all.
 	Match NotifyMatch `yaml:"match"`
+	// Digest sends a summary of what got worse, what got better and what is new,
+	// to webhook and shoutrrr: daily at 8:00 of the day before, weekly on Mondays of
+	// the week before. Left out, none is sent.
+	Digest string `yaml:"digest" enum:"daily,weekly"`
 
 	// URLs of all Alertmanagers of one cluster, such as http://127.0.0.1:9093.
 	// Each of them is told of everything.
@@ -107,8 +111,8 @@ func DefaultNotifier() Notifier {
 // min_severity and match.
 var keysOfKind = map[string][]string{
 	"alertmanager": {"urls", "resend", "timeout", "user", "password_file", "bearer_file", "tls"},
-	"webhook":      {"url", "url_file", "secret_file", "timeout", "user", "password_file", "bearer_file", "tls", "title", "text"},
-	"shoutrrr":     {"url_file", "title", "text"},
+	"webhook":      {"url", "url_file", "secret_file", "timeout", "user", "password_file", "bearer_file", "tls", "title", "text", "digest"},
+	"shoutrrr":     {"url_file", "title", "text", "digest"},
 	"file":         {"path"},
 	"log":          {},
 	"kafka":        {"brokers", "topic", "tls", "sasl"},

@@ -8,7 +8,7 @@ import (
 
 // small is a scenario of a few days with a seed for training.
 func small(s Scenario) Scenario {
-	s.Seed, s.Days, s.Domains, s.PerMinute = 1, 4, 20, 1500
+	s.Seed, s.Days, s.Domains, s.PerMinute = 1, 3, 16, 1500
 	return s
 }
 

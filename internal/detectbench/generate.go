@@ -59,12 +59,12 @@ const wideCategory = 2
 
 // Incident is one that was made.
 type Incident struct {
-	script             Script
-	pair, category     int // of a single series
-	provider, domain   int // of many
-	from, to           int // minutes
-	times              float64
-	Excess             float64 // failures expected beyond the usual
+	script           Script
+	pair, category   int // of a single series
+	provider, domain int // of many
+	from, to         int // minutes
+	times            float64
+	Excess           float64 // failures expected beyond the usual
 }
 
 // at returns how much more fails in a minute in a series, 1 for as usual.

@@ -38,7 +38,7 @@ const (
 	leastSigma  = 4
 	dispersion  = 4
 	// covered is the part of a change that one of its parts must have to be named
-	// instead, and that must have been named already to leave it out.
+	// instead.
 	covered = 0.7
 	// leastNew is how often a new wording must have been heard.
 	leastNew = 5
@@ -222,22 +222,21 @@ func changes(now, before map[key]int64, sign float64) []Change {
 			cmp.Compare(a.category, b.category), cmp.Compare(a.provider, b.provider), cmp.Compare(a.domain, b.domain))
 	})
 	var chosen []key
+	told := func(k key) bool {
+		return slices.ContainsFunc(chosen, func(o key) bool { return contains(o, k) || contains(k, o) })
+	}
 	all := []Change{}
 	for _, k := range keys {
-		if len(all) == mostChanges {
-			break
-		}
-		if slices.ContainsFunc(chosen, func(o key) bool { return overlap(o, k) }) {
-			continue
-		}
 		// The narrowest part that is nearly all of it says more.
 		for _, o := range keys {
 			if wide(o) < wide(k) && contains(k, o) && sign*found[o].Excess >= covered*sign*found[k].Excess {
 				k = o
 			}
 		}
-		chosen = append(chosen, k)
-		all = append(all, found[k])
+		if len(all) < mostChanges && !told(k) {
+			chosen = append(chosen, k)
+			all = append(all, found[k])
+		}
 	}
 	return all
 }
@@ -257,9 +256,6 @@ func wide(k key) (n int) {
 func contains(k, o key) bool {
 	return k.category == o.category && (k.provider == every || k.provider == o.provider) && (k.domain == every || k.domain == o.domain)
 }
-
-// overlap reports whether one of two is a part of the other.
-func overlap(a, b key) bool { return contains(a, b) || contains(b, a) }
 
 // wordings finds what was heard for the first time.
 func (d *Digest) wordings(ctx context.Context, l Ledger) error {

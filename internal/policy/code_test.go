@@ -53,6 +53,7 @@ var layers = []layer{
 	{folder: "internal/config", ours: []string{"event", "internal/kafkaclient", "ledger", "ledger/postgres", "sinks/notify", "sinks/suppression", "sources/dialect", "sources/journal", "sources/syslog", "sources/webhook"}},
 	{folder: "internal/config/gen", ours: []string{"internal/config", "sources/dialect"}},
 	{folder: "internal/report", ours: []string{"event", "internal/chart", "ledger", "pipeline/window"}},
+	{folder: "internal/digest", ours: []string{"event", "ledger", "pipeline/spike"}},
 	{folder: "internal/detectbench", ours: []string{"pipeline/spike"}},
 	{folder: "internal/simulate", ours: []string{"event"}},
 	{folder: "internal/simulate/cmd/*", ours: []string{"event", "internal/simulate"}},

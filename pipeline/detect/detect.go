@@ -44,8 +44,8 @@ const (
 	// relearn is how many seconds of the past are judged again, without telling,
 	// if the stored state cannot be used.
 	relearn = 7 * 86400
-	// wordings is how many wordings of replies an alert shows.
-	wordings = 3
+	// quoted is how many wordings of replies an alert shows.
+	quoted = 3
 	// mostWordings is among how many they are looked for.
 	mostWordings = 1000
 )
@@ -88,6 +88,8 @@ type Runner struct {
 
 	ledger   Ledger
 	detector *spike.Detector
+	wordings bool // a rule is about them
+	hearing  hearing
 	stored   int64     // position in the ledger
 	since    time.Time // when the lanes came into sight, or again
 	looked   time.Time // when they were last seen
@@ -99,7 +101,7 @@ func New(o Options) (*Runner, error) {
 	if _, err := spike.New(o.Spike); err != nil {
 		return nil, err
 	}
-	return &Runner{o: o}, nil
+	return &Runner{o: o, wordings: aboutWordings(o.Spike.Rules)}, nil
 }
 
 // Stats tells how detection fares.
@@ -176,7 +178,7 @@ func (r *Runner) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.detector, r.changes = d, nil
+	r.detector, r.changes, r.hearing = d, nil, hearing{}
 	stored, err := r.ledger.Detection(ctx)
 	if err != nil {
 		return err
@@ -242,6 +244,9 @@ func (r *Runner) step(ctx context.Context, now time.Time) error {
 		position = first(lanes)
 	}
 	if until := watermark(lanes, now, r.since, r.o.Lateness, position); position > 0 && until > position {
+		if err := r.hear(ctx, now); err != nil {
+			return err
+		}
 		if err := r.judge(ctx, until); err != nil {
 			return err
 		}
@@ -365,7 +370,7 @@ func (r *Runner) quote(ctx context.Context, a *spike.Alert) error {
 		return cmp.Or(recent(y, a)-recent(x, a), cmp.Compare(y.Attempts, x.Attempts), cmp.Compare(x.Text, y.Text))
 	})
 	a.Templates = nil
-	for _, t := range all[:min(len(all), wordings)] {
+	for _, t := range all[:min(len(all), quoted)] {
 		a.Templates = append(a.Templates, spike.Wording{Text: t.Text, Attempts: t.Attempts})
 	}
 	return nil

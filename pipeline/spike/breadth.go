@@ -37,7 +37,7 @@ const (
 	manyBack = 1.3
 	// manyFor is for how many series' worth of the budget of false alarms a group
 	// stands. It is measured rather than derived: the bound is far from tight.
-	manyFor = 500
+	manyFor = 1200
 	// sameEvidence is the part of a group's evidence that a narrower group must have
 	// to be the better explanation.
 	sameEvidence = 0.7

@@ -9,6 +9,9 @@ import (
 type Heard struct {
 	Provider, Text string
 	Attempts       int64
+	// First is when it was heard for the first time ever, in Unix seconds; zero
+	// means in this minute.
+	First int64
 }
 
 const (
@@ -95,7 +98,7 @@ func (w *wordings) judge(d *Detector, m int32) {
 		i, ok := v.find(hash)
 		if !ok {
 			v.known = slices.Insert(v.known, i, wording{hash: hash, first: m})
-			if m-v.first >= learnWordings {
+			if m-v.first >= learnWordings && (h.First == 0 || int64(m)-h.First/60 < newFor) {
 				v.known[i].text = h.Text
 			}
 		}

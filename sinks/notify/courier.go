@@ -39,6 +39,8 @@ type courier struct {
 	config   Config
 	silences *Silences
 	log      *slog.Logger
+	// makeDigest may be nil.
+	makeDigest func(ctx context.Context, from, until time.Time) (*Letter, error)
 
 	// These belong to run's goroutine.
 	ledger  Ledger
@@ -49,6 +51,8 @@ type courier struct {
 	fails   int   // deliveries that failed since the last success
 	told    time.Time
 	catchup catchup
+	// digested is when the digest was due that was told last, Unix seconds.
+	digested int64
 
 	mu    sync.Mutex
 	stats Stats
@@ -59,14 +63,14 @@ func newCourier(c Config, o Options) *courier {
 		c.MinSeverity = Ticket
 	}
 	return &courier{
-		config: c, silences: o.Silences, log: o.Log.With("notifier", c.Name),
+		config: c, silences: o.Silences, makeDigest: o.Digest, log: o.Log.With("notifier", c.Name),
 		stats: Stats{Name: c.Name, Kind: c.Kind},
 	}
 }
 
 // run delivers until ctx is done.
 func (c *courier) run(ctx context.Context, l Ledger) {
-	c.ledger, c.desk, c.began, c.fails, c.catchup = l, newDesk(&c.config, c.silences), false, 0, catchup{}
+	c.ledger, c.desk, c.began, c.fails, c.catchup, c.digested = l, newDesk(&c.config, c.silences), false, 0, catchup{}, 0
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -123,7 +127,10 @@ func (c *courier) step(ctx context.Context) error {
 	if c.config.Recorder != nil {
 		return c.record(ctx)
 	}
-	return c.tell(ctx)
+	if err := c.tell(ctx); err != nil {
+		return err
+	}
+	return c.digest(ctx, time.Now())
 }
 
 // begin finds the place in the outbox. A new notifier is placed at its end, with

@@ -16,7 +16,8 @@
 //     they get what is news by then, in one message.
 //
 // Where things are: courier.go delivers, news.go decides what is news, silence.go
-// and match.go say for whom; template.go and text.go make texts of alerts and
+// and match.go say for whom; digest.go is about the regular
+// letter; template.go and text.go make texts of alerts and
 // the texts of remote servers harmless; there is one file per kind of receiver.
 package notify
 
@@ -85,6 +86,9 @@ type Config struct {
 	// MinSeverity and Match say which alerts it is for; the zero values take all.
 	MinSeverity Severity
 	Match       Match
+	// Digest says how often a Teller that is a Writer is told what got worse, what
+	// got better and what is new.
+	Digest Schedule
 	// Exactly one of these is set.
 	Recorder Recorder
 	Teller   Teller
@@ -95,7 +99,10 @@ type Options struct {
 	Notifiers []Config
 	// Silences may be nil.
 	Silences *Silences
-	Log      *slog.Logger
+	// Digest makes the digest of a time; its ID is set afterwards. Without it none
+	// is told.
+	Digest func(ctx context.Context, from, until time.Time) (*Letter, error)
+	Log    *slog.Logger
 }
 
 // Outbox delivers to all notifiers.

@@ -37,7 +37,9 @@ type Shoutrrr struct {
 	name, scheme string
 	service      types.Service
 	template     *Template
-	busy         chan struct{} // holds one while a message is being sent
+	// What the service makes of a title and a text.
+	titleFormat, format Format
+	busy                chan struct{} // holds one while a message is being sent
 }
 
 // titled are the services that show a title of their own. Others get it as the
@@ -95,6 +97,7 @@ func NewShoutrrr(c ShoutrrrConfig) (*Shoutrrr, error) {
 	if s.template, err = NewTemplate(TemplateConfig{Title: c.Title, Text: c.Text, Format: format, TitleFormat: titleFormat, Link: c.Link}); err != nil {
 		return nil, err
 	}
+	s.titleFormat, s.format = titleFormat, format
 	return s, nil
 }
 
@@ -103,10 +106,21 @@ func (s *Shoutrrr) titled() bool { return slices.Contains(titled, s.scheme) }
 // Every implements Teller.
 func (*Shoutrrr) Every() time.Duration { return 0 }
 
-// Tell implements Teller. The service cannot be told to stop: if it takes too
-// long it is left to end by itself, and nothing else is sent until it has.
+// Tell implements Teller.
 func (s *Shoutrrr) Tell(ctx context.Context, n *News) error {
 	title, text := s.template.Message(s.name, n)
+	return s.send(ctx, title, text)
+}
+
+// Write implements Writer.
+func (s *Shoutrrr) Write(ctx context.Context, l *Letter) error {
+	title, text := l.message(s.titleFormat, s.format)
+	return s.send(ctx, title, text)
+}
+
+// send sends a message. The service cannot be told to stop: if it takes too long
+// it is left to end by itself, and nothing else is sent until it has.
+func (s *Shoutrrr) send(ctx context.Context, title, text string) error {
 	params := types.Params{}
 	if s.titled() {
 		params.SetTitle(title)

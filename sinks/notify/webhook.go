@@ -96,16 +96,31 @@ func (*Webhook) Every() time.Duration { return 0 }
 
 // Tell implements Teller.
 func (w *Webhook) Tell(ctx context.Context, n *News) error {
+	return w.post(ctx, idOf(n), w.message(n))
+}
+
+// Write implements Writer: a message without alerts.
+func (w *Webhook) Write(ctx context.Context, l *Letter) error {
+	m := &webhookMessage{
+		Version: "4", GroupKey: "bouncemeter/" + w.config.Name + "/digest", Receiver: w.config.Name, Status: "resolved",
+		GroupLabels: map[string]string{}, CommonLabels: map[string]string{}, CommonAnnotations: map[string]string{},
+		ExternalURL: w.config.Link, Alerts: []webhookAlert{},
+	}
+	m.Title, m.Text = l.message(Plain, Plain)
+	return w.post(ctx, l.ID, m)
+}
+
+// post sends a message; id is the same for the same message.
+func (w *Webhook) post(ctx context.Context, id string, m *webhookMessage) error {
 	to, err := w.url()
 	if err != nil {
 		return err
 	}
-	body, err := json.Marshal(w.message(n))
+	body, err := json.Marshal(m)
 	if err != nil {
 		return Refused(fmt.Errorf("write the message as JSON: %w", err))
 	}
 	h := http.Header{}
-	id := idOf(n)
 	h.Set("Idempotency-Key", id)
 	h.Set("Webhook-Id", id)
 	if w.config.SecretFile != "" {
