@@ -58,7 +58,7 @@ func inputs(c *config.Config, log *slog.Logger) ([]pipeline.Input, error) {
 			var k *kafka.Source
 			k, err = kafka.New(kafka.Config{
 				Config: s.Cluster(), Topics: s.Topics, Pattern: s.Pattern, Group: s.Group,
-				Start: s.Start, OutOfRange: s.OutOfRange, MaxRecordBytes: int(s.MaxLineBytes), Log: log,
+				SessionTimeout: s.SessionTimeout, Start: s.Start, OutOfRange: s.OutOfRange, MaxRecordBytes: int(s.MaxLineBytes), Log: log,
 			})
 			in.Source = lanes[*kafka.Lane]{k}
 		case "maildir":

@@ -23,6 +23,9 @@ const (
 	maxLineBytes Size = 16 << 20
 	minPoll           = 10 * time.Millisecond
 	maxPoll           = time.Minute
+	// What package kafka takes.
+	minSession = 6 * time.Second
+	maxSession = 5 * time.Minute
 )
 
 // maxPeriod bounds durations: longer ones are slips of the pen, and sums with
@@ -108,8 +111,8 @@ func (l *loader) checkSources(sources []Source) {
 		if p := s.Poll; p < minPoll || p > maxPoll {
 			l.fault(path+".poll", fmt.Sprintf("%s is out of bounds", FormatDuration(p)), fmt.Sprintf("use %s to %s", FormatDuration(minPoll), FormatDuration(maxPoll)))
 		}
-		if s.Kind != "kafka" && len(s.Brokers)+len(s.Topics)+len(s.Pattern)+len(s.Group) > 0 {
-			l.fault(path+".kind", "brokers, topics, pattern and group are those of a Kafka source", "write kind: kafka, or remove them")
+		if s.Kind != "kafka" && (len(s.Brokers)+len(s.Topics)+len(s.Pattern)+len(s.Group) > 0 || s.SessionTimeout != 0) {
+			l.fault(path+".kind", "brokers, topics, pattern, group and session_timeout are those of a Kafka source", "write kind: kafka, or remove them")
 		}
 		if !slices.Contains([]string{"lmtp", "smtp", "webhook", "syslog"}, s.Kind) && s.Listen != "" {
 			l.fault(path+".listen", "a source of this kind does not listen", "write kind: lmtp, smtp, webhook or syslog, or remove it")
@@ -149,6 +152,9 @@ func (l *loader) checkKafka(path string, s Source) {
 	}
 	if len(s.Topics) == 0 && s.Pattern == "" && !l.failed(path+".topics") {
 		l.fault(path+".topics", "there are no topics to read", "name them: topics: [delivery-status], or set a pattern")
+	}
+	if d := s.SessionTimeout; d != 0 && (d < minSession || d > maxSession) {
+		l.fault(path+".session_timeout", fmt.Sprintf("%s is out of bounds", FormatDuration(d)), fmt.Sprintf("use %s to %s", FormatDuration(minSession), FormatDuration(maxSession)))
 	}
 	// The rest is checked where it is used, files of keys and passwords included.
 	if !l.failed(path+".brokers") && !l.failed(path+".tls") && !l.failed(path+".sasl") {

@@ -148,6 +148,10 @@ type Source struct {
 	// bouncemeters with one ledger. Other programs may not be members. Without
 	// it this daemon reads all partitions.
 	Group string `yaml:"group"`
+	// SessionTimeout is after how long without a sign of life a member of the
+	// group counts as gone and others get its partitions, 6s to 5m. Left out, it
+	// is 30s.
+	SessionTimeout time.Duration `yaml:"session_timeout"`
 	// OutOfRange is where to go on if the next record was deleted before it was
 	// read: at the earliest or the latest there is, both counted as lost; or
 	// fail, which stops the source.
