@@ -54,7 +54,7 @@ func alertRule(a *config.Alert) spike.Rule {
 
 func newDetector(c *config.Config, o detect.Options) (*detect.Runner, error) {
 	o.Spike = spike.Config{Rules: AlertRules(c), Location: time.Local}
-	o.Lateness = c.Limits.Lateness
+	o.Lateness, o.Shared = c.Limits.Lateness, c.Ledger.Shared()
 	r, err := detect.New(o)
 	if err != nil {
 		return nil, fmt.Errorf("alerts: %w", err)

@@ -26,9 +26,11 @@ import (
 const (
 	// every is how often it looks for minutes to judge.
 	every = time.Second
-	// settle is how long lanes have to report at the very first start, so that one
-	// that comes first does not leave the others behind.
-	settle = 5 * time.Second
+	// settle is for how long no lane has to appear before anything is judged at the
+	// very first start, so that one that comes first does not leave the others
+	// behind: processes that share a ledger start some time apart.
+	settle       = 5 * time.Second
+	settleShared = 30 * time.Second
 	// idleAfter is after how much time without a commit a lane holds up nobody.
 	idleAfter = 2 * time.Minute
 	// blink is how long the ledger may be out of sight: after more, lanes get
@@ -65,7 +67,9 @@ type Options struct {
 	Spike spike.Config
 	// Lateness is that of the lanes' counters: see window.Config.
 	Lateness time.Duration
-	Log      *slog.Logger
+	// Shared is set if other processes write to the ledger, too.
+	Shared bool
+	Log    *slog.Logger
 }
 
 // Stats tells how detection fares.
@@ -93,6 +97,8 @@ type Runner struct {
 	stored   int64     // position in the ledger
 	since    time.Time // when the lanes came into sight, or again
 	looked   time.Time // when they were last seen
+	lanes    int       // how many there were
+	grown    time.Time // when there were more than before
 	changes  []spike.Change
 }
 
@@ -121,20 +127,14 @@ func (r *Runner) Run(ctx context.Context, l Ledger) error {
 		r.stats = Stats{Changes: r.stats.Changes}
 		r.mu.Unlock()
 	}()
-	r.since, r.looked = time.Now(), time.Now()
+	now := time.Now()
+	r.since, r.looked, r.lanes, r.grown = now, now, 0, now
 	r.mu.Lock()
 	r.stats.Leading = true
 	r.mu.Unlock()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	err := r.resume(ctx)
-	if err == nil && r.stored == 0 {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(settle):
-		}
-	}
 	for err == nil {
 		if err = r.step(ctx, time.Now()); err != nil {
 			break
@@ -240,7 +240,7 @@ func (r *Runner) step(ctx context.Context, now time.Time) error {
 	}
 	r.looked = now
 	position := r.position()
-	if position == 0 && !beginning(lanes, now, r.since) {
+	if position == 0 && !r.beginning(lanes, now) {
 		position = first(lanes)
 	}
 	if until := watermark(lanes, now, r.since, r.o.Lateness, position); position > 0 && until > position {
@@ -394,11 +394,19 @@ func first(lanes []ledger.Lane) (start int64) {
 	return start / 60 * 60
 }
 
-// beginning reports whether there are lanes that have not committed anything, in
-// the first while that the ledger is looked at: what is judged first would leave
-// them behind.
-func beginning(lanes []ledger.Lane, now, since time.Time) bool {
-	return now.Sub(since) < idleAfter && slices.ContainsFunc(lanes, func(l ledger.Lane) bool { return l.Updated.IsZero() })
+// beginning reports whether lanes still appear, or some have not committed
+// anything yet, in the first while that the ledger is looked at: what is judged
+// first would leave them behind.
+func (r *Runner) beginning(lanes []ledger.Lane, now time.Time) bool {
+	if n := len(lanes); n > r.lanes {
+		r.lanes, r.grown = n, now
+	}
+	wait := settle
+	if r.o.Shared {
+		wait = settleShared
+	}
+	return now.Sub(r.grown) < wait ||
+		now.Sub(r.since) < idleAfter && slices.ContainsFunc(lanes, func(l ledger.Lane) bool { return l.Updated.IsZero() })
 }
 
 // watermark is the event time, a whole minute, before which nothing more is

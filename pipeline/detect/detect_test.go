@@ -236,3 +236,25 @@ func TestWatermark(t *testing.T) {
 		}
 	}
 }
+
+func TestBeginning(t *testing.T) {
+	r := runner(t)
+	now := time.Unix(start, 0)
+	r.since, r.grown = now, now
+	step := func(after time.Duration, want bool, lanes ...ledger.Lane) {
+		t.Helper()
+		now = now.Add(after)
+		if got := r.beginning(lanes, now); got != want {
+			t.Errorf("%v after the start: %v, want %v", now.Sub(time.Unix(start, 0)), got, want)
+		}
+	}
+	read, unread := ledger.Lane{Updated: now}, ledger.Lane{}
+	step(0, true)
+	step(4*time.Second, true, read)
+	step(4*time.Second, true, read) // one may follow
+	step(time.Second, false, read)
+	step(0, true, read, unread)
+	step(10*time.Second, true, read, unread)
+	step(0, false, read, read)
+	step(2*time.Minute, false, read, unread) // it is empty
+}
