@@ -91,6 +91,9 @@ func ParseEnhanced(b []byte) (e Enhanced, n int) {
 	if len(b) < 5 || b[0] != '2' && b[0] != '4' && b[0] != '5' || b[1] != '.' {
 		return Enhanced{}, 0
 	}
+	if len(b) > 5 && b[3] == '.' && isDigit(b[2]) && isDigit(b[4]) && (b[5] == ' ' || b[5] == ',') {
+		return Enhanced{b[0] - '0', uint16(b[2] - '0'), uint16(b[4] - '0')}, 5 // as most are
+	}
 	subject, i := digits(b, 2)
 	if i == 2 || i >= len(b) || b[i] != '.' {
 		return Enhanced{}, 0

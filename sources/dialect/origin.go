@@ -80,4 +80,10 @@ func below(w uint64, c byte) uint64 {
 	return ^(w&lowBits + uint64(0x80-c)*eachByte | w) & highBits
 }
 
+// equal finds c. Bytes above the first that it finds may be others.
+func equal(w uint64, c byte) uint64 {
+	w ^= uint64(c) * eachByte // what is looked for becomes zero
+	return (w - eachByte) &^ w & highBits
+}
+
 func isAlnum(c byte) bool { return isDigit(c) || c|0x20 >= 'a' && c|0x20 <= 'z' }

@@ -244,36 +244,12 @@ func (p *postfix) delivery(h *postfixHeader, id, text []byte, dst []event.Event)
 	added := p.add(h, id, event.Attempt, dst)
 	e := &added[len(dst)]
 	e.Recipient = recipient
-	for {
-		end := fieldName(rest)
-		if end < 0 {
+	for !hasPrefix(rest, "status=") {
+		if rest, ok = deliveryField(e, rest); !ok {
 			return dst, errNoStatus
-		}
-		key, value := rest[:end], rest[end+1:]
-		if string(key) == "status" {
-			rest = value
-			break
-		}
-		if string(key) == "orig_to" && len(value) > 0 && value[0] == '<' {
-			if e.OriginalRecipient, rest, ok = address(value[1:], ","); !ok {
-				return dst, errNoStatus
-			}
-			continue
-		}
-		end = bytes.IndexByte(value, ',')
-		if end < 0 || end+2 > len(value) {
-			return dst, errNoStatus
-		}
-		value, rest = value[:end], value[end+2:]
-		switch string(key) {
-		case "relay":
-			setRelay(e, value)
-		case "delay":
-			e.Delay = seconds(value)
-		case "dsn":
-			e.Reply.Status, _ = event.ParseEnhanced(value)
 		}
 	}
+	rest = rest[len("status="):]
 	status, why := cut(rest, ' ')
 	switch string(status) {
 	case "sent":
@@ -301,32 +277,88 @@ func (p *postfix) delivery(h *postfixHeader, id, text []byte, dst []event.Event)
 	return added, nil
 }
 
-// fieldName returns the length of the name before the first "=" in text, or -1
-// without any. The names of every delivery line are told at a glance.
-func fieldName(text []byte) int {
+// deliveryField reads one of the fields before the status, "name=value, ", and
+// returns what follows it. Where a value tells its end by itself, its comma is
+// not looked for.
+func deliveryField(e *event.Event, text []byte) (rest []byte, ok bool) {
 	switch {
-	case hasPrefix(text, "relay="), hasPrefix(text, "delay="):
-		return len("delay")
-	case hasPrefix(text, "delays="), hasPrefix(text, "status="):
-		return len("status")
+	case hasPrefix(text, "delay="):
+		micros, n := leadingSeconds(text[len("delay="):])
+		if rest = text[len("delay=")+n:]; hasPrefix(rest, ", ") {
+			e.Delay = micros
+			return rest[len(", "):], true
+		}
 	case hasPrefix(text, "dsn="):
-		return len("dsn")
+		status, n := event.ParseEnhanced(text[len("dsn="):])
+		if rest = text[len("dsn=")+n:]; hasPrefix(rest, ", ") {
+			e.Reply.Status = status
+			return rest[len(", "):], true
+		}
+	case hasPrefix(text, "orig_to=<"):
+		e.OriginalRecipient, rest, ok = address(text[len("orig_to=<"):], ",")
+		return rest, ok
 	}
-	return bytes.IndexByte(text, '=')
+	name := bytes.IndexByte(text, '=')
+	if name < 0 {
+		return nil, false
+	}
+	value := text[name+1:]
+	end := bytes.IndexByte(value, ',')
+	if end < 0 || end+2 > len(value) {
+		return nil, false
+	}
+	value, rest = value[:end], value[end+2:]
+	switch string(text[:name]) {
+	case "relay":
+		setRelay(e, value)
+	case "delay":
+		e.Delay = seconds(value)
+	case "dsn":
+		e.Reply.Status, _ = event.ParseEnhanced(value)
+	}
+	return rest, true
 }
 
 // setRelay reads the relay field: "host[address]:port", "host[path]" of a Unix
 // socket, "none", or the name of a local transport.
 func setRelay(e *event.Event, value []byte) {
-	host, addr, _, ok := peer(value)
-	switch {
-	case ok && bytes.IndexByte(addr, '/') >= 0:
-		e.Relay, e.Local = host, true
-	case ok:
-		e.Relay, e.RelayIP = host, addr
-	case string(value) != "none":
-		e.Local = true
+	opening := bytes.IndexByte(value, '[')
+	if opening < 0 {
+		e.Local = string(value) != "none"
+		return
 	}
+	host, addr := value[:opening], value[opening+1:]
+	switch n, path := closing(addr); {
+	case n < 0:
+		e.Local = true
+	case path:
+		e.Relay, e.Local = host, true
+	default:
+		e.Relay, e.RelayIP = host, addr[:n]
+	}
+}
+
+// closing returns the index of the first closing bracket in text, or -1, and
+// whether there is a slash before it.
+func closing(text []byte) (n int, slash bool) {
+	for ; n+8 <= len(text); n += 8 {
+		w := binary.LittleEndian.Uint64(text[n:])
+		slashes := equal(w, '/')
+		if ends := equal(w, ']'); ends != 0 {
+			before := ends&-ends - 1 // the bits below the first
+			return n + firstByte(ends), slash || slashes&before != 0
+		}
+		slash = slash || slashes != 0
+	}
+	for ; n < len(text); n++ {
+		switch text[n] {
+		case ']':
+			return n, slash
+		case '/':
+			slash = true
+		}
+	}
+	return -1, slash
 }
 
 // setReason reads the parenthesised text at the end of a delivery line. Its
@@ -644,7 +676,10 @@ func peer(text []byte) (host, addr, rest []byte, ok bool) {
 // separators and a space. Quoted local parts, which Postfix 3.5 and later write,
 // may contain all of these (RFC 5321 section 4.1.2).
 func address(text []byte, separators string) (addr, rest []byte, ok bool) {
-	from := quoted(text)
+	from := 0
+	if len(text) > 0 && text[0] == '"' { // spares most a call
+		from = quoted(text)
+	}
 	for {
 		n := bytes.IndexByte(text[from:], '>')
 		if n < 0 {
@@ -699,21 +734,25 @@ func client(text []byte) []byte {
 // seconds reads a decimal number of seconds and returns it in microseconds, or
 // -1 if it is none.
 func seconds(b []byte) int64 {
+	if micros, n := leadingSeconds(b); n == len(b) {
+		return micros
+	}
+	return -1
+}
+
+// leadingSeconds reads the number that b starts with, and returns it with its
+// length. Without one it is -1.
+func leadingSeconds(b []byte) (micros int64, n int) {
 	const most = 10 // digits before the point: 300 years
-	n := 0
-	micros := int64(0)
 	for n < len(b) && n < most && isDigit(b[n]) {
 		micros = micros*10 + int64(b[n]-'0')
 		n++
 	}
 	if n == 0 {
-		return -1
+		return -1, 0
 	}
 	part, n := fraction(b, n)
-	if n < len(b) {
-		return -1
-	}
-	return micros*1e6 + part
+	return micros*1e6 + part, n
 }
 
 // unbracket removes the angle brackets around a message id.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"math/bits"
 	"time"
 )
 
@@ -202,11 +201,9 @@ func (s *syslog) header5424(f *syslog5424, h *syslogHeader) error {
 // indexSpace is bytes.IndexByte for a space that is near, such as that after a
 // host name: it looks at eight bytes at once and makes no call.
 func indexSpace(b []byte) int {
-	const ones, high = 0x0101010101010101, 0x8080808080808080
 	for i := 0; i+8 <= len(b) && i < 16; i += 8 {
-		x := binary.LittleEndian.Uint64(b[i:]) ^ ' '*ones // the byte is zero where a space is
-		if zero := (x - ones) &^ x & high; zero != 0 {
-			return i + bits.TrailingZeros64(zero)/8
+		if found := equal(binary.LittleEndian.Uint64(b[i:]), ' '); found != 0 {
+			return i + firstByte(found)
 		}
 	}
 	return bytes.IndexByte(b, ' ')
