@@ -101,16 +101,18 @@ type phraseCompiler struct {
 	phrases map[int32][]int32
 	words   map[string][]string // {name} and what it stands for
 	opening map[string]bool     // names being expanded, to find circles
+	parts   map[string][]symbol // that have been compiled: most are of many phrases
 	text    text
 	all     *lexicon // keeps everything: phrases are not masked
 }
 
 func newPhraseCompiler() *phraseCompiler {
+	const many = 1 << 14 // so that they need not grow while the shipped rules are compiled
 	c := &phraseCompiler{
-		terms: trieBuilder{terms: map[string]term{}}, keep: newLexicon(), all: newLexicon(),
-		classes: map[string]symbol{}, nodes: map[edgeKey]int32{},
+		terms: trieBuilder{terms: make(map[string]term, many)}, keep: newLexicon(), all: newLexicon(),
+		classes: map[string]symbol{}, nodes: make(map[edgeKey]int32, many),
 		fires: map[int32][]symbol{}, phrases: map[int32][]int32{},
-		words: map[string][]string{}, opening: map[string]bool{},
+		words: map[string][]string{}, opening: map[string]bool{}, parts: map[string][]symbol{},
 	}
 	c.all.every = true
 	for _, m := range maskNames {
@@ -162,9 +164,12 @@ func (c *phraseCompiler) sequence(phrase string) (node int32, words int, err err
 			gap = gapAny
 			continue
 		}
-		symbols, err := c.part(part)
-		if err != nil {
-			return 0, 0, fmt.Errorf("%q: %w", phrase, err)
+		symbols, ok := c.parts[part]
+		if !ok {
+			if symbols, err = c.part(part); err != nil {
+				return 0, 0, fmt.Errorf("%q: %w", phrase, err)
+			}
+			c.parts[part] = symbols
 		}
 		for _, s := range symbols {
 			if node < 0 {
@@ -522,9 +527,11 @@ func (c *phraseCompiler) finish() *automaton {
 			gather(class, seen)
 		}
 	}
+	seen := map[symbol]bool{}
 	for s := range symbols {
 		on, first, ends = on[:0], first[:0], ends[:0]
-		gather(symbol(s), map[symbol]bool{})
+		clear(seen)
+		gather(symbol(s), seen)
 		slices.SortFunc(on, func(x, y edge) int { return cmp.Or(cmp.Compare(x.parent, y.parent), cmp.Compare(x.node, y.node)) })
 		slices.Sort(first)
 		e := &a.effects[s]
