@@ -86,7 +86,7 @@ func TestComposeMountsExist(t *testing.T) {
 func TestComposeServices(t *testing.T) {
 	c := readCompose(t)
 	stages := regexp.MustCompile(`(?m)^FROM \S+ AS (\w+)$`).FindAllStringSubmatch(read(t, "Dockerfile"), -1)
-	for _, name := range []string{"bouncemeter", "traffic", "kafka", "prometheus", "alertmanager", "grafana"} {
+	for _, name := range []string{"bouncemeter", "traffic", "kafka", "postgres", "prometheus", "alertmanager", "grafana"} {
 		if _, ok := c.Services[name]; !ok {
 			t.Errorf("there is no service %s", name)
 		}
@@ -128,14 +128,14 @@ func TestComposeServices(t *testing.T) {
 
 // Every address in what is mounted is a service, at the port where it listens.
 func TestComposeAddresses(t *testing.T) {
-	ports := map[string]string{"bouncemeter": "9725", "kafka": "9092", "prometheus": "9090", "alertmanager": "9093", "grafana": "3000"}
+	ports := map[string]string{"bouncemeter": "9725", "kafka": "9092", "postgres": "5432", "prometheus": "9090", "alertmanager": "9093", "grafana": "3000"}
 	c := readCompose(t)
 	for name, port := range ports {
 		if p := c.Services[name].Ports; len(p) > 0 && !strings.HasSuffix(p[0], ":"+port) {
 			t.Errorf("service %s publishes %s, want port %s", name, p, port)
 		}
 	}
-	address := regexp.MustCompile(`\b(` + strings.Join([]string{"bouncemeter", "kafka", "prometheus", "alertmanager", "grafana"}, "|") + `):(\d+)`)
+	address := regexp.MustCompile(`\b(` + strings.Join([]string{"bouncemeter", "kafka", "postgres", "prometheus", "alertmanager", "grafana"}, "|") + `):(\d+)`)
 	found := 0
 	files(t, func(name string) {
 		if !strings.HasPrefix(name, "configs/compose/") {
