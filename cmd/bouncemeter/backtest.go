@@ -148,7 +148,7 @@ func (b backtestCommand) files(ctx context.Context, c console, d *spike.Detector
 	if err != nil {
 		return err
 	}
-	files, err := tail.OpenFiles(b.Files, tail.FilesOptions{})
+	files, err := tail.OpenFiles(b.Files, tail.FilesOptions{Incomplete: sayIncomplete(c.err)})
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,7 @@ func (k mineCommand) Run(ctx context.Context, c console) error {
 	if len(k.Files) == 0 {
 		k.Files = []string{"-"}
 	}
-	files, err := tail.OpenFiles(k.Files, tail.FilesOptions{})
+	files, err := tail.OpenFiles(k.Files, tail.FilesOptions{Incomplete: sayIncomplete(c.err)})
 	if err != nil {
 		return err
 	}

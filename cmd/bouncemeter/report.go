@@ -126,7 +126,7 @@ func (r reportCommand) fromFiles(ctx context.Context, c console) (*report.Report
 	if err != nil {
 		return nil, usageError{err}
 	}
-	files, err := tail.OpenFiles(r.Files, tail.FilesOptions{})
+	files, err := tail.OpenFiles(r.Files, tail.FilesOptions{Incomplete: sayIncomplete(c.err)})
 	if err != nil {
 		return nil, err
 	}
@@ -193,6 +193,14 @@ func otherWay(name string, parsers []dialect.Parser) error {
 		return fmt.Errorf("report on %s: this is a journal in its export format; take journalctl -o json, or -o short-iso", name)
 	}
 	return nil
+}
+
+// sayIncomplete tells of files that have no end. KumoMTA's newest segment never
+// has one.
+func sayIncomplete(w io.Writer) func(path string) {
+	return func(path string) {
+		fmt.Fprintf(w, "bouncemeter: %s has no end: it is still being written, or was cut; it was read as far as it goes\n", path)
+	}
 }
 
 // sayRecognised tells which dialects the lines were read as, if that was found

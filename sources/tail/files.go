@@ -18,11 +18,13 @@ import (
 // Files reads finished files once, one after the other, as a finite lane. Its
 // methods are called by one goroutine, apart from Progress.
 type Files struct {
-	name    string
-	max     int
-	total   int64                // bytes of all files, negative if unknown
-	done    atomic.Int64         // bytes of the files that were read
-	reading atomic.Pointer[file] // for Progress
+	name string
+	max  int
+	// incomplete is FilesOptions.Incomplete.
+	incomplete func(path string)
+	total      int64                // bytes of all files, negative if unknown
+	done       atomic.Int64         // bytes of the files that were read
+	reading    atomic.Pointer[file] // for Progress
 
 	files []*file // not yet read to their end; the first is being read
 	r     *reader // of files[0], nil before its first read
@@ -34,6 +36,10 @@ type FilesOptions struct {
 	MaxLineBytes int
 	// Stdin is read where a path is "-". Default os.Stdin.
 	Stdin *os.File
+	// Incomplete is called for a compressed file that has no end, as one that is
+	// still being written: it was read as far as it goes, without the unfinished
+	// last line. Without it such a file is an error.
+	Incomplete func(path string)
 }
 
 // OpenFiles opens files that are to be read once: text, or compressed text
@@ -46,7 +52,7 @@ func OpenFiles(paths []string, o FilesOptions) (*Files, error) {
 	if len(paths) == 0 {
 		return nil, errors.New("no files given; name log files, or - for standard input")
 	}
-	l := &Files{max: cmp.Or(o.MaxLineBytes, defaultLineBytes)}
+	l := &Files{max: cmp.Or(o.MaxLineBytes, defaultLineBytes), incomplete: o.Incomplete}
 	if l.max < minLineBytes || l.max > maxLineBytes {
 		return nil, fmt.Errorf("max_line_bytes: %d; use %d to %d", l.max, minLineBytes, maxLineBytes)
 	}
@@ -168,6 +174,10 @@ func (l *Files) Read(ctx context.Context, b *event.Batch) error {
 			return ctx.Err()
 		case errors.Is(err, errReplaced):
 			return fmt.Errorf("read %s: %w while it was read; read it again once it is finished", l.r.path, err)
+		case errors.Is(err, errDamaged) && errors.Is(err, io.ErrUnexpectedEOF) && l.incomplete != nil:
+			l.incomplete(l.r.path)
+			l.files = l.files[1:]
+			err = io.EOF
 		case errors.Is(err, errDamaged):
 			return fmt.Errorf("%w; unpack it by hand to see what is left of it, or leave it out", err)
 		case err == io.EOF:

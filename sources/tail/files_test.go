@@ -125,6 +125,42 @@ func TestDamagedFileIsAnError(t *testing.T) {
 	f.must(l.Close())
 }
 
+// A file that is still being written has no end. It is read as far as it goes, and
+// so are those after it.
+func TestIncompleteFile(t *testing.T) {
+	f := newFolder(t)
+	text := []byte(strings.Repeat("a line of the log\n", 100_000))
+	for _, ending := range []string{".gz", ".zst", ".xz"} {
+		whole := compressed(t, text, ending)
+		first, second := f.path("1"+ending), f.path("2")
+		f.must(os.WriteFile(first, whole[:len(whole)-len(whole)/3], 0o600))
+		f.must(os.WriteFile(second, []byte("the end\n"), 0o600))
+		var told []string
+		l, err := OpenFiles([]string{first, second}, FilesOptions{Incomplete: func(path string) { told = append(told, path) }})
+		f.must(err)
+		lines := 0
+		var last string
+		for {
+			var b event.Batch
+			err := l.Read(t.Context(), &b)
+			if err == io.EOF {
+				break
+			}
+			f.must(err)
+			for _, line := range b.Lines {
+				if last = string(line.Text); last != "a line of the log" && last != "the end" {
+					t.Fatalf("%s: a line %q", ending, last)
+				}
+			}
+			lines += len(b.Lines)
+		}
+		if ending != ".xz" && lines < 2 || last != "the end" || len(told) != 1 || told[0] != first {
+			t.Errorf("%s: %d lines, the last %q; told of %q", ending, lines, last, told)
+		}
+		f.must(l.Close())
+	}
+}
+
 func TestXzWithHugeDictionaryIsRefused(t *testing.T) {
 	f := newFolder(t)
 	x := compressed(t, []byte("a\n"), ".xz")
