@@ -88,6 +88,9 @@ type AlertLedger interface {
 	Notified(ctx context.Context, notifier string) (int64, error)
 	// SetNotified moves it forward, never back.
 	SetNotified(ctx context.Context, notifier string, seq int64) error
+	// Silences returns the silences that people made on the page, also those
+	// that are over.
+	Silences(ctx context.Context) ([]ledger.Silence, error)
 }
 
 // Classifier says who answered and why an attempt failed. Each is used by one

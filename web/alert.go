@@ -146,7 +146,7 @@ type alertRow struct {
 	Link, Title, Summary, State, Severity string
 	Fired                                 string
 	Labels                                []place
-	Inhibited                             bool
+	Inhibited, Silenced                   bool
 }
 
 func (v *view) alertRow(a *alert) alertRow {
@@ -241,10 +241,10 @@ func (a *alert) numbers() []number {
 	var all []number
 	add := func(name, value, meaning string) { all = append(all, number{name, value, meaning}) }
 	if a.Attempts > 0 || a.Failures > 0 {
-		add("failures", fmt.Sprintf("%s of %s attempts", humanize.Comma(a.Failures), humanize.Comma(a.Attempts)), "since it began")
+		add("failures", fmt.Sprintf("%s of %s messages", humanize.Comma(a.Failures), humanize.Comma(a.Attempts)), "since it began")
 	}
 	if a.Attempts > 0 {
-		add("ratio", ratioText(a.Ratio), "of the attempts failed so since then")
+		add("ratio", ratioText(a.Ratio), "of the messages failed so since then")
 		usual := "learned from this series before"
 		if a.Cold {
 			usual = "from others of its kind: this series is known for less than a day"
@@ -288,6 +288,7 @@ type alertPage struct {
 	Advice, Meaning, Owner  string
 	Chart                   *chart.Chart
 	Timeline                []step
+	Silence                 *silencePanel // nil if the alert is over
 }
 
 type share struct{ Kind, Name, Link, Share, Expected, Excess string }
@@ -297,9 +298,10 @@ type step struct{ Time, State, Text string }
 
 // alertsList is the page of all alerts.
 type alertsList struct {
-	Open   []alertRow
-	Closed []alertRow
-	More   int
+	Open     []alertRow
+	Closed   []alertRow
+	More     int
+	Silences []silenceRow // that hold
 }
 
 func (s *Server) alertsPage(ctx context.Context, v *view) (any, string, error) {
@@ -311,10 +313,19 @@ func (s *Server) alertsPage(ctx context.Context, v *view) (any, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
+	holding, err := s.holding(ctx)
+	if err != nil {
+		return nil, "", err
+	}
 	p := &alertsList{}
+	for i := range holding {
+		p.Silences = append(p.Silences, s.silenceRow(&holding[i]))
+	}
 	for i := range open {
 		if open[i].touches(v.where) {
-			p.Open = append(p.Open, v.alertRow(&open[i]))
+			r := v.alertRow(&open[i])
+			r.Silenced = slices.ContainsFunc(holding, func(x ledger.Silence) bool { return open[i].silencedBy(&x, s.o.Now()) })
+			p.Open = append(p.Open, r)
 		}
 	}
 	slices.Reverse(past)
@@ -370,12 +381,17 @@ func (s *Server) alertPage(ctx context.Context, v *view, id string) (any, string
 		x := readAlert(c)
 		text := ""
 		if x.Attempts > 0 {
-			text = fmt.Sprintf("%s of %s attempts failed so (%s, usual %s)", humanize.Comma(x.Failures), humanize.Comma(x.Attempts), ratioText(x.Ratio), ratioText(x.Usual))
+			text = fmt.Sprintf("%s of %s messages failed so (%s, usual %s)", humanize.Comma(x.Failures), humanize.Comma(x.Attempts), ratioText(x.Ratio), ratioText(x.Usual))
 		}
 		if x.Ending != "" {
 			text = strings.TrimPrefix(text+"; "+short(x.Ending, 200), "; ")
 		}
 		p.Timeline = append(p.Timeline, step{moment(c.Time), short(c.State, 20), text})
+	}
+	if a.change.Open {
+		if p.Silence, err = s.silencePanel(ctx, &a); err != nil {
+			return nil, "", err
+		}
 	}
 	p.Chart, err = s.alertChart(ctx, v, &a)
 	return p, p.Title, err

@@ -58,6 +58,13 @@ func (p *pages) get(address string, keep bool, version uint64, now time.Time, ma
 	return body.([]byte), nil
 }
 
+// forget makes all pages anew.
+func (p *pages) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.made)
+}
+
 func (p *pages) keep(address string, page madePage) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

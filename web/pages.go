@@ -36,6 +36,8 @@ func (s *Server) pageRoutes() []route {
 		{pattern: "GET /domain/{name}", handle: s.serve("domain.html", live|ranged, named1(s.domainPage))},
 		{pattern: "GET /alerts", handle: s.serve("alerts.html", live|ranged, func(ctx context.Context, v *view, _ *http.Request) (any, string, error) { return s.alertsPage(ctx, v) })},
 		{pattern: "GET /alerts/{name}", handle: s.serve("alert.html", live, named1(s.alertPage))},
+		{pattern: "POST /alerts/{name}/silence", handle: s.silence},
+		{pattern: "POST /silences/{id}/end", handle: s.endSilence},
 		{pattern: "GET /unclassified", handle: s.serve("unclassified.html", 0, s.unclassifiedPage)},
 		{pattern: "GET /try", handle: s.serve("try.html", 0, s.tryPage)},
 		{pattern: "POST /try", handle: s.serve("try.html", 0, s.tryPage)},

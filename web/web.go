@@ -5,9 +5,9 @@
 // (package cache) what the ledger would take long for. Every text that came from
 // a remote server is shown as text: cleaned of control characters, cut, escaped
 // by the template, under a Content-Security-Policy that allows no inline script
-// or style. Nothing here changes anything; requests that hand over a reply to
-// classify are by POST and, like all but GET, refused if another site sends them
-// (http.CrossOriginProtection, which the daemon puts in front).
+// or style. All that can be changed here are silences of alerts. Like requests
+// that hand over a reply to classify, that is by POST, which the daemon refuses in
+// front if another site sends it.
 package web
 
 import (
@@ -41,6 +41,10 @@ type Ledger interface {
 	report.Querier
 	// Alerts returns changes of alerts in order of Seq.
 	Alerts(ctx context.Context, f ledger.AlertFilter) ([]ledger.Alert, error)
+	// Silences returns the silences made here, also those that are over, and
+	// SetSilence stores one.
+	Silences(ctx context.Context) ([]ledger.Silence, error)
+	SetSilence(ctx context.Context, s *ledger.Silence) error
 }
 
 // Lane is how a lane that is being read is doing.

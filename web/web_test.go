@@ -312,7 +312,7 @@ func TestPagesTell(t *testing.T) {
 		"/domain/%3C%3E":            {"<> sender domain"},
 		"/providers":                {"gmail", "yahoo", "rate_limited"},
 		"/alerts":                   {"SPF failures of shop.example", "cannot be read", "resolved"},
-		"/alerts/00c0ffee00c0ffee":  {"240 of 828 attempts", "0.08%", "41.5 over 12.1", "239.3", "Timeline", "firing", "90%"},
+		"/alerts/00c0ffee00c0ffee":  {"240 of 828 messages", "0.08%", "41.5 over 12.1", "239.3", "Timeline", "firing", "90%"},
 		"/alerts/0000000000000bad":  {"The details of this alert cannot be read"},
 		"/unclassified":             {"moon is in the wrong house", "Draft of a rule", "Try it"},
 		"/sources":                  {"/var/log/mail.log", "1,234", "100,000", "no time"},
@@ -578,6 +578,8 @@ func (nothing) DomainCounts(context.Context, int64, int64, int) ([]ledger.Domain
 func (nothing) Templates(context.Context, ledger.TemplateFilter, int) ([]ledger.Template, error) {
 	return nil, nil
 }
+func (nothing) Silences(context.Context) ([]ledger.Silence, error)                 { return nil, nil }
+func (nothing) SetSilence(context.Context, *ledger.Silence) error                  { return nil }
 func (nothing) Alerts(context.Context, ledger.AlertFilter) ([]ledger.Alert, error) { return nil, nil }
 
 // stream is a response that is written to while it is read.
@@ -662,5 +664,59 @@ func TestOldTimes(t *testing.T) {
 		if v.step != step || v.since%step != 0 || step > 300 && v.until%step != 0 || v.until <= v.since {
 			t.Errorf("%s: %+v", target, v)
 		}
+	}
+}
+
+// TestSilence silences an alert on its page and ends it again.
+func TestSilence(t *testing.T) {
+	s := fill(t)
+	post := func(target string, form url.Values) *httptest.ResponseRecorder {
+		return s.do("POST", target, strings.NewReader(form.Encode()), "Content-Type", "application/x-www-form-urlencoded")
+	}
+	const page = "/alerts/00c0ffee00c0ffee"
+	if got := text(s.get(t, page)); !strings.Contains(got, "why and who") || strings.Contains(got, "End it") {
+		t.Errorf("before: %s", got)
+	}
+	for want, form := range map[string]url.Values{
+		"say why and who":   {"for": {"4h"}},
+		"no length of time": {"for": {"soon"}, "comment": {"moving"}},
+		"up to 90 days":     {"for": {"200d"}, "comment": {"moving"}},
+		"up to 500 letters": {"for": {"4h"}, "comment": {strings.Repeat("x", 501)}},
+	} {
+		if w := post(page+"/silence", form); w.Code != 400 || !strings.Contains(strings.ToLower(text(w.Body.String())), want) {
+			t.Errorf("%v: %d %s", form, w.Code, text(w.Body.String()))
+		}
+	}
+	if w := post("/alerts/none/silence", url.Values{"for": {"4h"}, "comment": {"moving"}}); w.Code != 404 {
+		t.Errorf("no such alert: %d", w.Code)
+	}
+	if w := post(page+"/silence", url.Values{"for": {"4h"}, "comment": {hostile.Payloads[0].Text}}); w.Code != 303 || w.Header().Get("Location") != page {
+		t.Fatalf("%d %v", w.Code, w.Header())
+	}
+	all, err := s.ledger.Silences(t.Context())
+	if err != nil || len(all) != 1 || !all[0].Until.Equal(s.clock.Add(4*time.Hour)) || all[0].Labels["rule"] != "authentication" || all[0].Labels["sender_domain"] != "shop.example" {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	for _, target := range []string{page, "/alerts"} {
+		got := s.get(t, target)
+		whole(t, target, got)
+		if !strings.Contains(text(got), "until 2026-03-20 17:22 · "+hostile.Payloads[0].Text) {
+			t.Errorf("%s: %s", target, text(got))
+		}
+	}
+	if got := text(s.get(t, "/alerts")); strings.Count(got, "· silenced") != 1 {
+		t.Errorf("which are silenced: %s", got)
+	}
+	if w := post("/silences/"+all[0].ID+"/end", nil); w.Code != 303 {
+		t.Errorf("end: %d", w.Code)
+	}
+	if got := text(s.get(t, "/alerts")); strings.Contains(got, "silenced") || strings.Contains(got, "End it") {
+		t.Errorf("after the end: %s", got)
+	}
+	// Its end is known by the clock, too.
+	post(page+"/silence", url.Values{"for": {"1h"}, "comment": {"moving"}})
+	s.clock = s.clock.Add(time.Hour)
+	if got := text(s.get(t, "/alerts")); strings.Contains(got, "End it") {
+		t.Errorf("after its time: %s", got)
 	}
 }

@@ -8,6 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -62,7 +66,8 @@ func (a *App) serve(ctx context.Context, listener net.Listener, handler http.Han
 	return nil
 }
 
-// handler routes all requests. None but /-/reload changes anything.
+// handler routes all requests. What changes anything is a POST: a reload, and
+// silences of the page.
 func (a *App) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry(), promhttp.HandlerOpts{EnableOpenMetrics: true}))
@@ -70,7 +75,32 @@ func (a *App) handler() http.Handler {
 	mux.HandleFunc("GET /-/ready", a.ready)
 	mux.HandleFunc("POST /-/reload", a.reload)
 	mux.Handle("/", a.web)
-	return http.NewCrossOriginProtection().Handler(headers(mux))
+	return http.NewCrossOriginProtection().Handler(a.ownHost(headers(mux)))
+}
+
+// ownHost refuses what browsers post under a host name that is not ours. Another
+// site can lead its own name to our address (DNS rebinding), and then is no other
+// site to the browser. Programs, which send no Origin, may use any name.
+func (a *App) ownHost(next http.Handler) http.Handler {
+	names := []string{"localhost"}
+	if u, err := url.Parse(a.o.Config.HTTP.ExternalURL); err == nil {
+		names = append(names, u.Hostname())
+	}
+	if name, err := os.Hostname(); err == nil {
+		names = append(names, name)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		browser := r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != ""
+		if r.Method != http.MethodGet && r.Method != http.MethodHead && browser {
+			host := (&url.URL{Host: r.Host}).Hostname()
+			ours := net.ParseIP(host) != nil || slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, host) })
+			if !ours {
+				http.Error(w, "a browser may send this only to an address or name of this daemon; set http.external_url to the one that you use", http.StatusForbidden)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func healthy(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "bouncemeter is alive.") }

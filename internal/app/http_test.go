@@ -34,7 +34,11 @@ func openApp(t *testing.T) *App {
 func TestOtherSites(t *testing.T) {
 	handler := openApp(t).handler()
 	do := func(method, path, origin string) int {
-		r := httptest.NewRequest(method, "http://127.0.0.1:9725"+path, strings.NewReader("text=550+user+unknown"))
+		host := "http://127.0.0.1:9725"
+		if strings.Contains(origin, "rebound") {
+			host = origin
+		}
+		r := httptest.NewRequest(method, host+path, strings.NewReader("text=550+user+unknown"))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		if origin != "" {
 			r.Header.Set("Origin", origin)
@@ -51,6 +55,10 @@ func TestOtherSites(t *testing.T) {
 		{http.MethodPost, "/try", "http://127.0.0.1:9725", 200},
 		{http.MethodPost, "/try", "https://other.example", 403},
 		{http.MethodPost, "/-/reload", "https://other.example", 403},
+		{http.MethodPost, "/alerts/x/silence", "https://other.example", 403},
+		{http.MethodPost, "/silences/x/end", "https://other.example", 403},
+		{http.MethodPost, "/silences/x/end", "http://rebound.example:9725", 403},
+		{http.MethodPost, "/silences/x/end", "", 303},
 		{http.MethodPost, "/api/v1/explain", "https://other.example", 403},
 		{http.MethodGet, "/metrics", "", 200},
 		{http.MethodGet, "/-/healthy", "", 200},

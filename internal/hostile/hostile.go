@@ -49,7 +49,7 @@ var Text = func() string {
 
 // Name is a domain of a kind that nobody can register. It has none of the
 // characters that end a field of a log.
-const Name = `"'><script>window.` + Mark + "=1</script>\u202e\xff{{.}}.example"
+const Name = `"'><script>window.` + Mark + "=1</script>\u202e{{.}}.example"
 
 // Acting returns the first character of s that a terminal or a reader's eye could
 // act on: anything that is neither visible nor a plain space or line feed.
@@ -83,7 +83,7 @@ func PostfixLog(w io.Writer, end time.Time) error {
 	for i := 0; at.Before(end); i++ {
 		id := fmt.Sprintf("%05X", 0x10000+i)
 		payload := Payloads[i%len(Payloads)].Text
-		domain := [...]string{"shop.example", "news.example", Name}[i%3]
+		domain := [...]string{"shop.example", "news.example", strings.Replace(Name, "{{", "\xff{{", 1)}[i%3]
 		line("smtpd", "%s: client=%s[192.0.2.9]", id, strings.ReplaceAll(payload, " ", "_"))
 		line("cleanup", "%s: message-id=<%s>", id, payload)
 		line("qmgr", "%s: from=<%s@%s>, size=1, nrcpt=1 (queue active)", id, strings.ReplaceAll(payload, ">", ""), domain)
@@ -95,9 +95,9 @@ func PostfixLog(w io.Writer, end time.Time) error {
 		to := fmt.Sprintf("to=<%s@%s>, relay=%s, delay=1, delays=0/0/1/0", strings.ReplaceAll(payload, ">", ""), "customer.example", relay)
 		switch {
 		case i%3 == 2 && end.Sub(at) < 20*time.Minute && i%4 != 0:
-			line("smtp", "%s: %s, dsn=5.7.27, status=bounced (host %s said: 550-5.7.27 Your email has been blocked because SPF didn't pass %s (in reply to end of DATA command))", id, to, host, Text)
+			line("smtp", "%s: %s, dsn=5.7.27, status=bounced (host %s said: 550-5.7.27 Your email has been blocked because SPF didn't pass %s (in reply to end of DATA command))", id, to, host, payload)
 		case i%50 == 7:
-			line("smtp", "%s: %s, dsn=5.7.1, status=bounced (host %s said: 550 5.7.1 %s the moon is in the wrong house (in reply to RCPT TO command))", id, to, host, payload)
+			line("smtp", "%s: %s, dsn=5.0.0, status=bounced (host %s said: 550 %s the moon is in the wrong house (in reply to RCPT TO command))", id, to, host, payload)
 		case i%50 == 17:
 			line("smtp", "%s: %s, dsn=5.1.1, status=bounced (host %s said: 550 5.1.1 User unknown %s (in reply to RCPT TO command))", id, to, host, payload)
 		case i%500 == 27:

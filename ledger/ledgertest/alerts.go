@@ -27,6 +27,38 @@ func windows(t testing.TB, l Ledger, since, until int64) []ledger.Window {
 	return all
 }
 
+func testSilences(t *testing.T, open Open) {
+	l := opened(t, open)
+	if none := must(l.Silences(t.Context()))(t); len(none) != 0 {
+		t.Errorf("at the beginning there are %+v", none)
+	}
+	at := time.Unix(noon, 0).UTC()
+	short := ledger.Silence{ID: "a", Comment: "moving, Ann", Labels: map[string]string{"rule": "authentication", "sender_domain": "it's.example"}, From: at, Until: at.Add(time.Hour)}
+	long := ledger.Silence{ID: "b", Labels: map[string]string{"provider": "gmail"}, From: at, Until: at.Add(24 * time.Hour)}
+	check := func(want ...ledger.Silence) {
+		t.Helper()
+		if d := cmp.Diff(want, must(l.Silences(t.Context()))(t), cmpopts.EquateEmpty()); d != "" {
+			t.Errorf("silences (-want +got):\n%s", d)
+		}
+	}
+	for _, s := range []ledger.Silence{short, long} {
+		if err := l.SetSilence(t.Context(), &s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(long, short)
+	long.Until = at.Add(time.Minute) // ended by hand
+	if err := l.SetSilence(t.Context(), &long); err != nil {
+		t.Fatal(err)
+	}
+	check(short, long)
+	late := ledger.Silence{ID: "c", Labels: map[string]string{}, From: long.Until.Add(ledger.KeepSilences + time.Second), Until: long.Until.Add(2 * ledger.KeepSilences)}
+	if err := l.SetSilence(t.Context(), &late); err != nil {
+		t.Fatal(err)
+	}
+	check(late, short)
+}
+
 func testWindows(t *testing.T, open Open) {
 	l := opened(t, open)
 	late := func(c window.Count, n int64) window.Count { c.Late = n; return c }

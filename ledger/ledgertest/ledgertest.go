@@ -48,6 +48,14 @@ type Ledger interface {
 	Alerts(ctx context.Context, f ledger.AlertFilter) ([]ledger.Alert, error)
 	Notified(ctx context.Context, notifier string) (int64, error)
 	SetNotified(ctx context.Context, notifier string, seq int64) error
+
+	// Silences returns up to ledger.MaxSilences silences, also those that are
+	// over, the one that ends last first.
+	Silences(ctx context.Context) ([]ledger.Silence, error)
+	// SetSilence stores a silence in place of the one of the same ID, and drops
+	// those that were over for ledger.KeepSilences when it began. Times are kept
+	// to the second.
+	SetSilence(ctx context.Context, s *ledger.Silence) error
 }
 
 // Open opens one store for a test or for one round of a property test. The
@@ -80,6 +88,7 @@ func Run(t *testing.T, newStore func(t *testing.T) Open) {
 		{"TemplatesNew", testTemplatesNew},
 		{"Names", testNames},
 		{"Windows", testWindows},
+		{"Silences", testSilences},
 		{"Detector", testDetector},
 		{"Alerts", testAlerts},
 		{"Notified", testNotified},

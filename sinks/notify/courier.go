@@ -50,6 +50,7 @@ type courier struct {
 	applied int64 // seq of the last change that the desk has
 	fails   int   // deliveries that failed since the last success
 	told    time.Time
+	looked  time.Time // when the ledger's silences were read
 	catchup catchup
 	// digested is when the digest was due that was told last, Unix seconds.
 	digested int64
@@ -70,7 +71,7 @@ func newCourier(c Config, o Options) *courier {
 
 // run delivers until ctx is done.
 func (c *courier) run(ctx context.Context, l Ledger) {
-	c.ledger, c.desk, c.began, c.fails, c.catchup, c.digested = l, newDesk(&c.config, c.silences), false, 0, catchup{}, 0
+	c.ledger, c.desk, c.began, c.fails, c.looked, c.catchup, c.digested = l, newDesk(&c.config, c.silences), false, 0, time.Time{}, catchup{}, 0
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -150,6 +151,9 @@ func (c *courier) begin(ctx context.Context) error {
 		return c.store(ctx)
 	}
 	c.desk = newDesk(&c.config, c.silences)
+	if c.desk.made, err = c.ledger.Silences(ctx); err != nil {
+		return err
+	}
 	open, err := c.ledger.Alerts(ctx, ledger.AlertFilter{Latest: true, Open: true})
 	if err != nil {
 		return err
@@ -258,6 +262,13 @@ func (c *courier) record(ctx context.Context) error {
 // tell brings the desk up to date and delivers what is news to a Teller.
 func (c *courier) tell(ctx context.Context) error {
 	now := time.Now()
+	if now.Sub(c.looked) >= lookAgain {
+		made, err := c.ledger.Silences(ctx)
+		if err != nil {
+			return c.ledgerFailed(err)
+		}
+		c.desk.made, c.looked = made, now
+	}
 	if err := c.read(ctx, now); err != nil {
 		return c.ledgerFailed(err)
 	}

@@ -27,6 +27,7 @@ type memory struct {
 	changes  []ledger.Alert
 	notified map[string]int64
 	position int64
+	silences []ledger.Silence
 	fail     error
 }
 
@@ -51,6 +52,12 @@ func (m *memory) Alerts(_ context.Context, f ledger.AlertFilter) (all []ledger.A
 		}
 	}
 	return all, nil
+}
+
+func (m *memory) Silences(context.Context) ([]ledger.Silence, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.silences, m.fail
 }
 
 func (m *memory) Detection(context.Context) (ledger.Detection, error) {
@@ -500,6 +507,31 @@ func TestSilencedWhileItLasts(t *testing.T) {
 		f.expect(t)
 		later(20 * time.Minute)
 		f.expect(t, "b firing")
+	})
+}
+
+// TestSilencedOnThePage checks that silences of the ledger hold within seconds,
+// for alerts that have all of their labels, and until they end.
+func TestSilencedOnThePage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, f := newMemory(), &fake{}
+		_, stop := start(t, l, nil, teller(f))
+		defer stop()
+		later(5 * time.Second)
+		l.mu.Lock()
+		l.silences = []ledger.Silence{
+			{ID: "1", Labels: map[string]string{"rule": "authentication", "provider": "gmail", "sender_domain": "a.example"}, From: time.Now(), Until: time.Now().Add(time.Hour)},
+			{ID: "2", Labels: map[string]string{"rule": "rate_limits", "provider": "gmail"}, From: time.Now(), Until: time.Now().Add(time.Hour)},
+			{ID: "3", From: time.Now(), Until: time.Now().Add(time.Hour)},
+		}
+		l.mu.Unlock()
+		later(2 * lookAgain)
+		l.add("a", Firing)
+		l.add("b", Firing)
+		later(30 * time.Minute)
+		f.expect(t, "b firing")
+		later(40 * time.Minute)
+		f.expect(t, "a firing")
 	})
 }
 

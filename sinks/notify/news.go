@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/bouncemeter/bouncemeter/ledger"
 )
 
 // known is what a notifier knows of one alert.
@@ -22,6 +24,7 @@ type desk struct {
 	minSeverity Severity
 	match       Match
 	silences    *Silences
+	made        []ledger.Silence // on the page
 
 	alerts map[string]*known // by ID; what is over and told, or not to be told, is dropped
 }
@@ -74,9 +77,14 @@ func (d *desk) recall(a *Alert) {
 func (d *desk) worth(k *known, now time.Time) bool {
 	a := &k.now
 	if !a.State.Open() {
-		return (k.told != nil || k.owed) && !d.silences.covers(a, now)
+		return (k.told != nil || k.owed) && !d.silenced(a, now)
 	}
-	return rank(a.Severity) >= rank(d.minSeverity) && d.match.Matches(a) && d.newer(k) && !d.explained(a) && !d.silences.covers(a, now)
+	return rank(a.Severity) >= rank(d.minSeverity) && d.match.Matches(a) && d.newer(k) && !d.explained(a) && !d.silenced(a, now)
+}
+
+// silenced reports whether people are not to be told of a at the time given.
+func (d *desk) silenced(a *Alert, now time.Time) bool {
+	return d.silences.covers(a, now) || slices.ContainsFunc(d.made, func(s ledger.Silence) bool { return covers(&s, a, now) })
 }
 
 // newer reports whether an open alert is news compared with what was told: it is

@@ -39,6 +39,7 @@ type Ledger interface {
 	Detection(ctx context.Context) (ledger.Detection, error)
 	Notified(ctx context.Context, notifier string) (int64, error)
 	SetNotified(ctx context.Context, notifier string, seq int64) error
+	Silences(ctx context.Context) ([]ledger.Silence, error)
 }
 
 // Recorder is a receiver of every change. It is used by one goroutine.

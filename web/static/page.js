@@ -38,7 +38,9 @@
   let waiting = false, loading = false;
   const busy = () => {
     const open = document.querySelector("#custom[open]");
-    return document.hidden || loading || open || !tip.hidden || !getSelection().isCollapsed;
+    const typed = [...document.querySelectorAll("#content input:not([type=hidden]), #content textarea")].some((e) => e.value !== e.defaultValue);
+    const field = document.activeElement?.matches("input, textarea, select");
+    return document.hidden || loading || open || typed || field || !tip.hidden || !getSelection().isCollapsed;
   };
   const refresh = async () => {
     waiting = true;
@@ -51,14 +53,17 @@
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       const from = fresh.getElementById("content"), to = document.getElementById("content");
       if (!from || from.innerHTML === to.innerHTML) return;
-      const focused = document.activeElement && document.activeElement.getAttribute("href");
+      // The same link may be there more than once: which of them has the focus?
+      const href = document.activeElement?.getAttribute("href");
+      const same = (all) => href ? [...all.querySelectorAll('[href="' + CSS.escape(href) + '"]')] : [];
+      const nth = same(to).indexOf(document.activeElement);
       for (const d of to.querySelectorAll("details[id]")) {
         const same = from.querySelector("#" + CSS.escape(d.id));
         if (same) same.open = d.open;
       }
       to.replaceChildren(...from.childNodes);
       document.title = fresh.title;
-      if (focused) to.querySelector('[href="' + CSS.escape(focused) + '"]')?.focus({ preventScroll: true });
+      if (nth >= 0) (same(to)[nth] ?? same(to)[0])?.focus({ preventScroll: true });
     } catch {
       // The daemon may be restarting; the next change tries again.
     } finally {
