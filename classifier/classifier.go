@@ -17,6 +17,8 @@ type Options struct {
 	RuleFiles []string
 	// ProviderFiles add providers, or hosts, domains and words to known ones.
 	ProviderFiles []string
+	// Draft is the text of a further rule file, to be tried out.
+	Draft string
 }
 
 // Classifier has the compiled rules. It is immutable and may be shared by any
@@ -35,6 +37,9 @@ func New(o Options) (*Classifier, error) {
 	s.readShipped(shipped)
 	for _, name := range append(o.RuleFiles[:len(o.RuleFiles):len(o.RuleFiles)], o.ProviderFiles...) {
 		s.readUser(name)
+	}
+	if o.Draft != "" {
+		s.read("draft", []byte(o.Draft), true)
 	}
 	t := compile(s)
 	if len(s.faults) > 0 {

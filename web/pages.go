@@ -208,6 +208,10 @@ func (s *Server) reasonPage(ctx context.Context, v *view, name string) (any, str
 	if failed.total.expired > 0 {
 		p.Cards = append(p.Cards, card{"expired", "expired", humanize.Comma(failed.total.expired), "messages given up"})
 	}
+	lately, of := c.lately(failed).failed(), c.lately(all).attempts()
+	if times, up := u.times(lately, of); up {
+		p.Cards = append([]card{{"last half-hour", "bounced", chart.Percent(lately, of), "▲ " + times + " the usual"}}, p.Cards...)
+	}
 	p.Ratio = c.ratioChart("Share of attempts that failed so", []chart.Line{{
 		Name: name, Color: "bounced", Failures: failed.values(tally.failed), Attempts: all.values(tally.attempts),
 	}}, u, c.marks())

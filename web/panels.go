@@ -112,7 +112,9 @@ type reason struct {
 type place struct{ Name, Link, Share string }
 
 type reasonsPanel struct {
-	Rows  []*reason
+	Rows []*reason
+	// Rare are those behind the first, which are folded up.
+	Rare  []*reason
 	Chart *chart.Chart
 	// Usual says what the reasons are compared with.
 	Usual string
@@ -183,6 +185,9 @@ func (c *scope) reasons(byCategory map[string]*course, attempts int64) (*reasons
 		layers = append(layers, rest)
 	}
 	p.Chart = chart.Stacked(axis, "Failures over time by reason", layers)
+	if len(p.Rows) > 15 {
+		p.Rows, p.Rare = p.Rows[:12], p.Rows[12:]
+	}
 	return p, nil
 }
 

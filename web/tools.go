@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -66,6 +67,12 @@ func judge(c *classifier.Classifier, e *event.Event) (Verdict, classifier.Explan
 type tryPage struct {
 	Text, MX string
 	Result   *tried
+	// Drafts is set if rules can be tried out; Draft is one, Faults what is wrong
+	// with it, and Effect what it would change.
+	Drafts bool
+	Draft  string
+	Faults []string
+	Effect string
 }
 
 type tried struct {
@@ -84,40 +91,93 @@ type ruleRow struct {
 	First                               bool
 }
 
-func (s *Server) tryPage(_ context.Context, v *view, r *http.Request) (any, string, error) {
-	p := &tryPage{}
+func (s *Server) tryPage(ctx context.Context, v *view, r *http.Request) (any, string, error) {
+	p := &tryPage{Drafts: s.o.TryRules != nil}
 	const title = "Try a reply"
 	if r.Method != http.MethodPost {
 		return p, title, nil
 	}
-	r.Body = http.MaxBytesReader(nil, r.Body, 4*maxReply)
+	r.Body = http.MaxBytesReader(nil, r.Body, 8*maxReply)
 	if err := r.ParseForm(); err != nil {
 		return nil, "", badRequest{fmt.Errorf("the form cannot be read: %w; a reply has up to %d KB", err, maxReply>>10)}
 	}
-	p.Text, p.MX = r.PostForm.Get("text"), r.PostForm.Get("mx")
-	if len(p.Text) > maxReply || len(p.MX) > maxName {
-		return nil, "", badRequest{fmt.Errorf("a reply has up to %d KB, and a host name up to %d bytes", maxReply>>10, maxName)}
+	// A form sends its lines with CR LF, and what was sent is shown again in it.
+	field := func(name string) string { return strings.ReplaceAll(r.PostForm.Get(name), "\r\n", "\n") }
+	p.Text, p.MX, p.Draft = field("text"), strings.TrimSpace(field("mx")), field("draft")
+	if len(p.Text) > maxReply || len(p.Draft) > maxReply || len(p.MX) > maxName {
+		return nil, "", badRequest{fmt.Errorf("a reply or a rule has up to %d KB, and a host name up to %d bytes", maxReply>>10, maxName)}
 	}
-	// A form sends its lines with CR LF, and the reply is shown again in it.
-	p.Text = strings.ReplaceAll(p.Text, "\r\n", "\n")
-	if strings.TrimSpace(p.Text) != "" {
-		p.Result = s.explain(v, p.Text, strings.TrimSpace(p.MX))
+	rules := s.o.Classifier()
+	if p.Drafts && strings.TrimSpace(p.Draft) != "" {
+		p.Draft = ruleFile(p.Draft)
+		tried, err := s.o.TryRules(p.Draft)
+		if err != nil {
+			for line := range strings.SplitSeq(err.Error(), "\n") {
+				p.Faults = append(p.Faults, short(line, 400))
+			}
+		} else if p.Effect, err = s.effect(ctx, tried); err != nil {
+			return nil, "", err
+		} else {
+			rules = tried
+		}
 	}
-	p.Text, p.MX = visible(p.Text), short(p.MX, maxName)
+	if strings.TrimSpace(p.Text) != "" && p.Faults == nil {
+		p.Result = s.explain(v, rules, p.Text, p.MX)
+	}
+	p.Text, p.MX, p.Draft = visible(p.Text), short(p.MX, maxName), visible(p.Draft)
 	return p, title, nil
 }
 
-// visible keeps the lines of a text, each of them harmless.
+// ruleFile makes a whole file of a list of rules.
+func ruleFile(draft string) string {
+	for line := range strings.SplitSeq(draft, "\n") {
+		if strings.HasPrefix(line, "rules:") {
+			return draft
+		}
+	}
+	return "rules:\n" + draft
+}
+
+// effect tells how many of the replies that the rules in force do not understand
+// other rules would.
+func (s *Server) effect(ctx context.Context, rules *classifier.Classifier) (string, error) {
+	all, err := s.o.Ledger.Templates(ctx, ledger.TemplateFilter{Category: event.Unclassified.String()}, 1000)
+	if err != nil || len(all) == 0 {
+		return "", err
+	}
+	now, session := s.o.Classifier().NewSession(), rules.NewSession()
+	var replies, classified int64
+	categories := make(map[string]bool)
+	for _, t := range all {
+		e := reply(t.Text, "")
+		if now.Classify(e); e.Verdict.Category != event.Unclassified {
+			continue // by rules that came later
+		}
+		e = reply(t.Text, "")
+		session.Classify(e)
+		if replies += t.Attempts; e.Verdict.Category != event.Unclassified {
+			classified += t.Attempts
+			categories[e.Verdict.Category.String()] = true
+		}
+	}
+	if classified == 0 {
+		return "With this rule no reply that was unclassified so far gets a reason.", nil
+	}
+	return fmt.Sprintf("With this rule %s of %s replies that were unclassified so far get a reason: %s.",
+		humanize.Comma(classified), humanize.Comma(replies), strings.Join(slices.Sorted(maps.Keys(categories)), ", ")), nil
+}
+
+// visible keeps the lines of a text and the spaces in them, each harmless.
 func visible(s string) string {
 	lines := strings.Split(s, "\n")
 	for i, l := range lines {
-		lines[i] = short(l, maxReply)
+		lines[i] = report.CleanPart(l)
 	}
 	return strings.Join(lines, "\n")
 }
 
-func (s *Server) explain(v *view, text, mx string) *tried {
-	verdict, x := judge(s.o.Classifier(), reply(text, mx))
+func (s *Server) explain(v *view, rules *classifier.Classifier, text, mx string) *tried {
+	verdict, x := judge(rules, reply(text, mx))
 	t := &tried{
 		Category: verdict.Category, Link: v.to(ledger.ByCategory, verdict.Category), Meaning: meaning(verdict.Category), Owner: verdict.Owner,
 		Advice: verdict.Advice, Why: short(x.Why, 400),

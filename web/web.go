@@ -63,6 +63,9 @@ type Options struct {
 	Ledger Ledger
 	// Classifier returns the rules in force.
 	Classifier func() *classifier.Classifier
+	// TryRules returns the rules in force with those of a further rule file, given
+	// as text. May be nil.
+	TryRules func(draft string) (*classifier.Classifier, error)
 	// Lanes returns the state of every lane that is being read. May be nil.
 	Lanes func() []Lane
 	// DeadLetters is the file of the lines that could not be read, or "".

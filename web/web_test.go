@@ -68,7 +68,9 @@ func open(t testing.TB) *site {
 	}
 	s := &site{ledger: l, clock: now}
 	s.Server = New(Options{
-		Ledger: l, Classifier: rules, DeadLetters: dead, Version: "1.2.3", Now: func() time.Time { return s.clock },
+		Ledger: l, Classifier: rules, TryRules: func(draft string) (*classifier.Classifier, error) {
+			return classifier.New(classifier.Options{Draft: draft})
+		}, DeadLetters: dead, Version: "1.2.3", Now: func() time.Time { return s.clock },
 		Lanes: func() []Lane {
 			return []Lane{{Source: "mta", Lane: "/var/log/mail.log", Lag: 1234, Read: now, Err: hostile.Text}}
 		},
@@ -427,6 +429,37 @@ func TestTry(t *testing.T) {
 	}
 	if w := form(strings.Repeat("x", 10*maxReply), ""); w.Code != 400 {
 		t.Errorf("much too long: %d", w.Code)
+	}
+}
+
+// TestTryRule tries a rule that is not in force yet.
+func TestTryRule(t *testing.T) {
+	s := fill(t)
+	try := func(draft string) string {
+		t.Helper()
+		form := url.Values{"text": {"550 the moon is in the wrong house"}, "draft": {draft}}
+		w := s.do("POST", "/try", strings.NewReader(form.Encode()), "Content-Type", "application/x-www-form-urlencoded")
+		if w.Code != 200 {
+			t.Fatalf("%d %s", w.Code, text(w.Body.String()))
+		}
+		whole(t, "try", w.Body.String())
+		return text(w.Body.String())
+	}
+	const rule = "- id: moon\r\n  category: system_error\r\n  any:\r\n    - 'moon is in the wrong house'\r\n  examples:\r\n    - '550 the moon is in the wrong house'\r\n"
+	if got := try(rule); !strings.Contains(got, "With this rule 50 of 50 replies that were unclassified so far get a reason: system_error.") || !strings.Contains(got, "draft:2") {
+		t.Errorf("a rule: %s", got)
+	}
+	if got := try(strings.Replace(rule, "system_error", "lunacy", 1)); !strings.Contains(got, "The rule cannot be used") || !strings.Contains(got, "draft:3") || strings.Contains(got, "How it is known") {
+		t.Errorf("a wrong rule: %s", got)
+	}
+	if got := try(hostile.Text); !strings.Contains(got, "The rule cannot be used") {
+		t.Errorf("no rule: %s", got)
+	}
+	if got := try(""); !strings.Contains(got, "No rule matches") {
+		t.Errorf("without a rule: %s", got)
+	}
+	if strings.Contains(s.get(t, "/unclassified"), "moon</a>") || !strings.Contains(s.get(t, "/unclassified"), "Try it") {
+		t.Error("the page of unclassified replies")
 	}
 }
 

@@ -152,7 +152,8 @@ func (a *App) openWeb() {
 	c := &a.o.Config
 	o := web.Options{
 		Ledger: a.ledger, Classifier: a.rules.current.Load, Lanes: a.lanes,
-		Minutes: c.Ledger.Retention.Minutes, Hours: c.Ledger.Retention.Hours, Shared: c.Ledger.Shared(), Version: a.o.Version, Log: a.log,
+		TryRules: a.tryRules,
+		Minutes:  c.Ledger.Retention.Minutes, Hours: c.Ledger.Retention.Hours, Shared: c.Ledger.Shared(), Version: a.o.Version, Log: a.log,
 	}
 	if c.DeadLetter.Enabled {
 		o.DeadLetters = deadLetters(c)

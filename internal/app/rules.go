@@ -26,6 +26,15 @@ func newRuleset(c *config.Config) (*ruleset, error) {
 	return r, nil
 }
 
+// tryRules compiles the rules in force together with the text of a further rule
+// file.
+func (a *App) tryRules(draft string) (*classifier.Classifier, error) {
+	a.reloads.mu.Lock()
+	rules := a.o.Config.Rules
+	a.reloads.mu.Unlock()
+	return classifier.New(classifier.Options{RuleFiles: rules.Files, ProviderFiles: rules.Providers, Draft: draft})
+}
+
 func compileRules(c *config.Config) (*classifier.Classifier, error) {
 	compiled, err := classifier.New(classifier.Options{RuleFiles: c.Rules.Files, ProviderFiles: c.Rules.Providers})
 	if err != nil {

@@ -158,6 +158,14 @@ func (b *browser) open(url string) {
 	b.do(chromedp.Navigate(url), chromedp.WaitVisible(chromedp.CSS("body")))
 }
 
+// follow goes where a link leads, and returns that.
+func (b *browser) follow(link string) string {
+	b.t.Helper()
+	eval[chromedp.Void](b, "document.documentElement.dataset.old = 1; document.querySelector('"+link+"').click()")
+	b.until("another page after "+link, `document.documentElement.dataset.old === undefined && document.readyState === "complete"`, patience)
+	return eval[string](b, `location.pathname + location.search`)
+}
+
 // text is what the page says.
 func (b *browser) text() string {
 	b.t.Helper()
