@@ -105,7 +105,7 @@ func provider() board {
 		query{quantile("0.5", `,outcome="delivered",`+at), "median"}, query{quantile("0.95", `,outcome="delivered",`+at), "95 %"}))
 	b := newBoard("provider", "Provider", "One receiving provider: what it accepts, what it refuses and why.", &l,
 		choose("provider", "Provider", "bouncemeter_attempts_total", false))
-	b.Links = append(b.Links, link{Title: "What it says", Type: "link", URL: "${page}/provider/${provider}", TargetBlank: true})
+	b.Links = append(b.Links, link{Title: "What it says", Type: "link", Icon: "external link", Tags: []string{}, URL: "${page}/provider/${provider:percentencode}", TargetBlank: true})
 	return b
 }
 
@@ -152,7 +152,7 @@ func domain() board {
 	providers.Definition = `label_values(bouncemeter_attempts_total{sender_domain="$sender_domain"}, provider)`
 	providers.Query = map[string]any{"query": providers.Definition, "refId": "provider"}
 	b := newBoard("domain", "Sender domain", "One sender domain: where its mail fails and what receivers say of its authentication.", &l, domains, providers)
-	b.Links = append(b.Links, link{Title: "What servers say", Type: "link", URL: "${page}/domain/${sender_domain}", TargetBlank: true})
+	b.Links = append(b.Links, link{Title: "What servers say", Type: "link", Icon: "external link", Tags: []string{}, URL: "${page}/domain/${sender_domain:percentencode}", TargetBlank: true})
 	return b
 }
 

@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/grafana/grafana-foundation-sdk/go/cog/plugins"
+	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
 
 const folder = "../../configs/grafana/dashboards"
@@ -61,6 +64,25 @@ func TestFilesAreGenerated(t *testing.T) {
 	for _, e := range entries {
 		if !slices.Contains(want, e.Name()) {
 			t.Errorf("%s is no dashboard of the list", e.Name())
+		}
+	}
+}
+
+// TestModel holds the files against Grafana's own model of dashboards, panels and
+// queries: no field that it does not know, none missing, no value out of range.
+func TestModel(t *testing.T) {
+	plugins.RegisterDefaultPlugins()
+	for _, b := range boards() {
+		text, err := os.ReadFile(filepath.Join(folder, b.file()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var d dashboard.Dashboard
+		if err := d.UnmarshalJSONStrict(text); err != nil && err.Error() != "" { // which it returns if there is none
+			t.Errorf("%s: %v", b.file(), err)
+		}
+		if err := d.Validate(); err != nil {
+			t.Errorf("%s: %v", b.file(), err)
 		}
 	}
 }

@@ -71,15 +71,24 @@ type choice struct {
 	Value string `json:"value"`
 }
 
+// link is one above the panels: to other dashboards by their tags, or to a URL.
 type link struct {
 	Title       string   `json:"title"`
-	Type        string   `json:"type,omitempty"`
-	Tags        []string `json:"tags,omitempty"`
+	Type        string   `json:"type"`
+	Icon        string   `json:"icon"`
+	Tooltip     string   `json:"tooltip"`
+	Tags        []string `json:"tags"`
 	URL         string   `json:"url,omitempty"`
-	AsDropdown  bool     `json:"asDropdown,omitempty"`
-	IncludeVars bool     `json:"includeVars,omitempty"`
-	KeepTime    bool     `json:"keepTime,omitempty"`
-	TargetBlank bool     `json:"targetBlank,omitempty"`
+	AsDropdown  bool     `json:"asDropdown"`
+	IncludeVars bool     `json:"includeVars"`
+	KeepTime    bool     `json:"keepTime"`
+	TargetBlank bool     `json:"targetBlank"`
+}
+
+// dataLink is one of a value.
+type dataLink struct {
+	Title string `json:"title"`
+	URL   string `json:"url"`
 }
 
 type panel struct {
@@ -98,6 +107,7 @@ type panel struct {
 	MaxPerRow       int              `json:"maxPerRow,omitempty"`
 	Interval        string           `json:"interval,omitempty"`
 	Collapsed       *bool            `json:"collapsed,omitempty"` // of rows
+	Panels          []panel          `json:"panels,omitzero"`     // of collapsed rows
 }
 
 // gridPos is where a panel is, in 24 columns.
@@ -130,7 +140,7 @@ type field struct {
 	Color      map[string]any `json:"color,omitempty"`
 	Custom     map[string]any `json:"custom,omitempty"`
 	Thresholds *thresholds    `json:"thresholds,omitempty"`
-	Links      []link         `json:"links,omitempty"`
+	Links      []dataLink     `json:"links,omitempty"`
 	NoValue    string         `json:"noValue,omitempty"`
 }
 
@@ -178,7 +188,7 @@ func (l *layout) add(w, h int, p panel) {
 func (l *layout) heading(title string) {
 	l.x = 24
 	open := false
-	l.add(24, 1, panel{Type: "row", Title: title, Collapsed: &open})
+	l.add(24, 1, panel{Type: "row", Title: title, Collapsed: &open, Panels: []panel{}})
 }
 
 // chart is a chart over time.
@@ -194,7 +204,7 @@ func chart(title, description, unit string, queries ...query) panel {
 			Overrides: []override{},
 		},
 		Options: map[string]any{
-			"legend":  map[string]any{"displayMode": "list", "placement": "bottom", "showLegend": true},
+			"legend":  map[string]any{"calcs": []string{}, "displayMode": "list", "placement": "bottom", "showLegend": true},
 			"tooltip": map[string]any{"mode": "multi", "sort": "desc"},
 		},
 	}
@@ -242,7 +252,8 @@ func stat(title, description, unit string, warn, bad float64, expr string) panel
 	}
 	p.FieldConfig.Defaults.Thresholds = &thresholds{Mode: "absolute", Steps: steps}
 	p.Options = map[string]any{
-		"colorMode": "value", "graphMode": "area", "textMode": "value", "justifyMode": "auto",
+		"colorMode": "value", "graphMode": "area", "textMode": "value", "justifyMode": "auto", "orientation": "auto", "wideLayout": true,
+		"showPercentChange": false, "percentChangeColorMode": "standard",
 		"reduceOptions": map[string]any{"calcs": []string{"lastNotNull"}, "fields": "", "values": false},
 	}
 	return p
@@ -253,8 +264,8 @@ func stat(title, description, unit string, warn, bad float64, expr string) panel
 func table(title, description, unit string, columns []string, exprs ...string) panel {
 	p := panel{
 		Type: "table", Title: title, Description: description, Datasource: &prometheus,
-		FieldConfig: &fieldConfig{Defaults: field{Unit: unit, Custom: map[string]any{"align": "auto", "filterable": true}}, Overrides: []override{}},
-		Options:     map[string]any{"showHeader": true, "cellHeight": "sm", "sortBy": []map[string]any{{"displayName": columns[0], "desc": true}}},
+		FieldConfig: &fieldConfig{Defaults: field{Unit: unit, Custom: map[string]any{"align": "auto", "filterable": true, "inspect": false}}, Overrides: []override{}},
+		Options:     map[string]any{"frameIndex": 0, "showHeader": true, "cellHeight": "sm", "sortBy": []map[string]any{{"displayName": columns[0], "desc": true}}},
 	}
 	rename := map[string]any{}
 	for i, expr := range exprs {
@@ -280,8 +291,8 @@ func rows(title, description, unit string, q query) panel {
 	p.FieldConfig.Defaults.Custom = map[string]any{"fillOpacity": 90, "lineWidth": 0}
 	p.Options = map[string]any{
 		"showValue": "never", "rowHeight": 0.9, "colWidth": 1,
-		"legend":  map[string]any{"showLegend": false, "displayMode": "list", "placement": "bottom"},
-		"tooltip": map[string]any{"mode": "single"},
+		"legend":  map[string]any{"calcs": []string{}, "showLegend": false, "displayMode": "list", "placement": "bottom"},
+		"tooltip": map[string]any{"mode": "single", "sort": "none"},
 	}
 	p.Interval = "1m"
 	return p
@@ -291,7 +302,7 @@ func rows(title, description, unit string, q query) panel {
 func linked(p panel, column, title, url string) panel {
 	p.FieldConfig.Overrides = append(p.FieldConfig.Overrides, override{
 		Matcher:    map[string]any{"id": "byName", "options": column},
-		Properties: []map[string]any{{"id": "links", "value": []link{{Title: title, URL: url}}}},
+		Properties: []map[string]any{{"id": "links", "value": []dataLink{{Title: title, URL: url}}}},
 	})
 	return p
 }
@@ -351,9 +362,9 @@ func newBoard(name, title, description string, l *layout, more ...vari) board {
 		}}},
 		Templating: list[vari]{variables},
 		Links: []link{
-			{Title: "bouncemeter", Type: "dashboards", Tags: []string{"bouncemeter"}, AsDropdown: false, IncludeVars: true, KeepTime: true},
-			{Title: "Page", Type: "link", URL: "${page}/", TargetBlank: true},
-			{Title: "Alerts", Type: "link", URL: "${page}/alerts", TargetBlank: true},
+			{Title: "bouncemeter", Type: "dashboards", Icon: "external link", Tags: []string{"bouncemeter"}, IncludeVars: true, KeepTime: true},
+			{Title: "Page", Type: "link", Icon: "external link", Tags: []string{}, URL: "${page}/", TargetBlank: true},
+			{Title: "Alerts", Type: "link", Icon: "external link", Tags: []string{}, URL: "${page}/alerts", TargetBlank: true},
 		},
 		Panels: l.panels,
 	}

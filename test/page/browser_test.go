@@ -284,7 +284,10 @@ func (b *browser) picture(name string) {
 func (b *browser) until(what, condition string, most time.Duration) {
 	b.t.Helper()
 	for deadline := time.Now().Add(most); ; time.Sleep(100 * time.Millisecond) {
-		if eval[bool](b, condition) {
+		// What is asked while one page gives way to another may get no answer.
+		ctx, cancel := context.WithTimeout(b, 2*time.Second)
+		ok, err := chromedp.Run(ctx, chromedp.Evaluate[bool](condition))
+		if cancel(); err == nil && ok {
 			return
 		}
 		if time.Now().After(deadline) {
