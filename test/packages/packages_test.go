@@ -6,14 +6,19 @@ import (
 	"bytes"
 	"encoding/json"
 	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 func run(t *testing.T, name string, args ...string) string {
@@ -130,22 +135,12 @@ func TestPackages(t *testing.T) {
 	}
 }
 
-// TestUnit asks systemd how much of the machine the service can reach: 0 is
-// nothing, 10 all of it.
+// TestUnit asks this machine's systemd about the unit.
 func TestUnit(t *testing.T) {
 	if os.Getenv("NFPM") == "" {
 		t.Skip("needs systemd: test/packages/run.sh")
 	}
-	const most = 2.0
-	unit := "../../configs/systemd/bouncemeter.service"
-	text := run(t, "systemd-analyze", "security", "--offline=true", "--no-pager", unit)
-	m := regexp.MustCompile(`exposure level for \S+: ([\d.]+)`).FindStringSubmatch(text)
-	if m == nil {
-		t.Fatal(text)
-	}
-	if level, err := strconv.ParseFloat(m[1], 64); err != nil || level > most {
-		t.Errorf("exposure %s, want at most %v", m[1], most)
-	}
+	exposed(t, "systemd-analyze", "security", "--offline=true", "--no-pager", "../../configs/systemd/bouncemeter.service")
 }
 
 func glob(t *testing.T, folder, pattern string) string {
@@ -155,4 +150,116 @@ func glob(t *testing.T, folder, pattern string) string {
 		t.Fatalf("%s: %v, %v", pattern, files, err)
 	}
 	return files[0]
+}
+
+// TestDebian installs the package in a Debian that has nothing but systemd and
+// Postfix, and runs it there as its user on what that Postfix logs.
+func TestDebian(t *testing.T) {
+	pristine := os.Getenv("DEBIAN")
+	if pristine == "" {
+		t.Skip("needs a Debian: test/packages/run.sh")
+	}
+	root := t.TempDir()
+	run(t, "tar", "-C", root, "-xf", pristine)
+	in := func(args ...string) string {
+		t.Helper()
+		return run(t, "chroot", append([]string{root}, args...)...)
+	}
+	run(t, "cp", glob(t, build(t), "*.deb"), filepath.Join(root, "bouncemeter.deb"))
+	in("dpkg", "-i", "/bouncemeter.deb")
+	if got := in("dpkg-query", "-W", "-f", "${Status} ${Version}", "bouncemeter"); got != "install ok installed 1.2.3" {
+		t.Errorf("%q", got)
+	}
+	if got := strings.Fields(in("id", "-nG", "bouncemeter")); !slices.Contains(got, "adm") || !slices.Contains(got, "bouncemeter") {
+		t.Errorf("the user is in the groups %v", got)
+	}
+	if got := in("getent", "passwd", "bouncemeter"); !strings.HasSuffix(strings.TrimSpace(got), "nologin") {
+		t.Errorf("the user may log in: %s", got)
+	}
+	exposed(t, "chroot", root, "systemd-analyze", "security", "--offline=true", "--no-pager", "bouncemeter.service")
+
+	// A Postfix that can deliver nothing: one recipient has no mailbox, another's
+	// server does not answer.
+	for _, setting := range []string{"maillog_file=/var/log/mail.log", "myhostname=mx1.example", "mydestination=mx1.example", "default_transport=smtp:[127.0.0.1]:1", "inet_interfaces=loopback-only", "compatibility_level=3.6"} {
+		in("postconf", "-e", setting)
+	}
+	in("postconf", "-MX", "smtp/inet")
+	in("sh", "-c", "install -m 640 -g adm /dev/null /var/log/mail.log && newaliases") // as rsyslog makes it
+	in("postfix", "start")
+	t.Cleanup(func() { in("postfix", "stop") })
+	for _, to := range []string{"nobody-of-this-name@mx1.example", "ann@customer.example"} {
+		in("sh", "-c", "printf 'Subject: x\\n\\nx\\n' | sendmail -f sender@shop.example "+to)
+	}
+
+	as := []string{"--userspec=bouncemeter:bouncemeter", "--groups=bouncemeter,adm", root}
+	in("install", "-d", "-m", "750", "-o", "bouncemeter", "-g", "bouncemeter", "/var/lib/bouncemeter") // as systemd does for StateDirectory
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	daemon := exec.Command("chroot", append(as, "/usr/bin/bouncemeter", "run", "-c", "/etc/bouncemeter/bouncemeter.yaml")...)
+	daemon.Env = append(os.Environ(), "BOUNCEMETER_HTTP__LISTEN="+address)
+	var said bytes.Buffer
+	daemon.Stdout, daemon.Stderr = &said, &said
+	if err := daemon.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Rows []struct{ Keys map[string]string }
+	}
+	found := func(category, outcome string) bool {
+		return slices.ContainsFunc(got.Rows, func(r struct{ Keys map[string]string }) bool {
+			return r.Keys["category"] == category && r.Keys["outcome"] == outcome && r.Keys["sender_domain"] == "shop.example"
+		})
+	}
+	for deadline := time.Now().Add(time.Minute); !found("user_unknown", "bounced") || !found("connection_failed", "deferred"); time.Sleep(200 * time.Millisecond) {
+		if r, err := http.Get("http://" + address + "/api/v1/counts?by=category,outcome,sender_domain"); err == nil {
+			err = json.NewDecoder(r.Body).Decode(&got)
+			r.Body.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if time.Now().After(deadline) {
+			log, err := os.ReadFile(filepath.Join(root, "var/log/mail.log"))
+			t.Fatalf("%+v\n%s\n%s %v", got, &said, log, err)
+		}
+	}
+	if err := daemon.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := daemon.Wait(); err != nil {
+		t.Errorf("%v\n%s", err, &said)
+	}
+	if got := run(t, "chroot", append(as, "/usr/bin/bouncemeter", "report", "/var/log/mail.log")...); !strings.Contains(got, "user_unknown") {
+		t.Errorf("report: %s", got)
+	}
+
+	in("dpkg", "-r", "bouncemeter")
+	if _, err := os.Stat(filepath.Join(root, "etc/bouncemeter/bouncemeter.yaml")); err != nil {
+		t.Errorf("the configuration is gone with the program: %v", err)
+	}
+	in("dpkg", "-P", "bouncemeter")
+	if _, err := os.Stat(filepath.Join(root, "etc/bouncemeter/bouncemeter.yaml")); err == nil {
+		t.Error("the configuration stays when all is purged")
+	}
+}
+
+// exposed runs systemd's analysis of how much of the machine a service can reach:
+// 0 is nothing, 10 all of it.
+func exposed(t *testing.T, name string, args ...string) {
+	t.Helper()
+	const most = 2.0
+	text := run(t, name, args...)
+	m := regexp.MustCompile(`exposure level for \S+: ([\d.]+)`).FindStringSubmatch(text)
+	if m == nil {
+		t.Fatal(text)
+	}
+	level, err := strconv.ParseFloat(m[1], 64)
+	if err != nil || level > most {
+		t.Errorf("exposure %s, want at most %v", m[1], most)
+	}
+	t.Logf("exposure %s", m[1])
 }
