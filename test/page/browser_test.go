@@ -155,15 +155,23 @@ func (b *browser) look(s screen) {
 // open goes to a page.
 func (b *browser) open(url string) {
 	b.t.Helper()
-	b.do(chromedp.Navigate(url), chromedp.WaitVisible(chromedp.CSS("body")))
+	b.leave("", func() { b.do(chromedp.Navigate(url)) })
 }
 
 // follow goes where a link leads, and returns that.
 func (b *browser) follow(link string) string {
 	b.t.Helper()
-	eval[chromedp.Void](b, "document.documentElement.dataset.old = 1; document.querySelector('"+link+"').click()")
-	b.until("another page after "+link, `document.documentElement.dataset.old === undefined && document.readyState === "complete"`, patience)
+	b.leave("document.querySelector('"+link+"').click()", func() {})
 	return eval[string](b, `location.pathname + location.search`)
+}
+
+// leave waits until a script or an action has led to another page, and that is
+// there as a whole.
+func (b *browser) leave(script string, action func()) {
+	b.t.Helper()
+	eval[chromedp.Void](b, "document.documentElement.dataset.old = 1; "+script)
+	action()
+	b.until("another page", `document.documentElement.dataset.old === undefined && document.readyState === "complete" && document.body !== null`, patience)
 }
 
 // text is what the page says.
