@@ -33,6 +33,8 @@ type Ledger interface {
 	// Totals yields the all-time sums, and DelayTotals those of delays.
 	Totals(ctx context.Context, yield func(ledger.Total) error) error
 	DelayTotals(ctx context.Context) ([]ledger.DelayTotal, error)
+	// SetSilence stores a silence that was made on the page.
+	SetSilence(ctx context.Context, s *ledger.Silence) error
 	// Name tells people where the ledger is, without a secret.
 	Name() string
 }

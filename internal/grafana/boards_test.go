@@ -77,8 +77,9 @@ func TestModel(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var d dashboard.Dashboard //nolint:staticcheck // the model that every Grafana reads; its successor is for new ones alone
-		if err := d.UnmarshalJSONStrict(text); err != nil && err.Error() != "" { // which it returns if there is none
+		//nolint:staticcheck // the model that every Grafana reads; its successor is for new ones alone
+		var d dashboard.Dashboard
+		if err := d.UnmarshalJSONStrict(text); err != nil && err.Error() != "" { // it returns an empty one for none
 			t.Errorf("%s: %v", b.file(), err)
 		}
 		if err := d.Validate(); err != nil {
