@@ -327,18 +327,52 @@ func newAddress(words []rawWord, recipient []byte) string {
 	return ""
 }
 
+// lineCodes are the codes that begin each line of a multi-line reply (RFC 5321
+// section 4.2.1): "550-5.1.1 ", and on the last line "550 5.1.1 ".
+type lineCodes struct {
+	basic    []byte // nil if the first line is no part of several
+	enhanced []byte // with the space behind it, if there is one
+}
+
+// codes returns what the lines of the reply b begin with.
+func codes(b []byte) lineCodes {
+	if len(b) < 4 || b[3] != '-' || class[b[0]] != digit || class[b[1]] != digit || class[b[2]] != digit {
+		return lineCodes{}
+	}
+	c := lineCodes{basic: b[:3]}
+	if _, n := event.ParseEnhanced(b[4:]); n > 0 && 4+n < len(b) && b[4+n] == ' ' {
+		c.enhanced = b[4 : 4+n+1]
+	}
+	return c
+}
+
+// length returns how long the codes at the start of a line are that repeats
+// them, or 0. Without an enhanced code the last line's could be a number of the
+// text.
+func (c *lineCodes) length(line []byte) int {
+	if c.basic == nil || !bytes.HasPrefix(line, c.basic) || len(line) < 5 || line[3] != '-' && (line[3] != ' ' || c.enhanced == nil) {
+		return 0
+	}
+	if !bytes.HasPrefix(line[4:], c.enhanced) {
+		return 0
+	}
+	return 4 + len(c.enhanced)
+}
+
 // maxSample bounds a sample, in bytes.
 const maxSample = 300
 
 // Sample appends to dst the reply in a form that may be stored and shown: one
 // line of valid UTF-8 without the wrapper of our own MTA, without control
-// characters, with <address> for each mail address, and of bounded length.
+// characters, with <address> for each mail address, and of bounded length. Of the
+// codes that begin each line of a multi-line reply only the first stay.
 func (s *Session) Sample(e *event.Event, dst []byte) []byte {
 	b, _ := unwrap(e.Reply.Text)
 	if len(b) > maxText {
 		b = b[:maxText]
 	}
 	start := len(dst)
+	again := codes(b)
 	word := start // where the current run without spaces begins
 	address := false
 	space := false
@@ -352,6 +386,9 @@ func (s *Session) Sample(e *event.Event, dst []byte) []byte {
 			}
 		}
 		i += n
+		if (r == ' ' || r == '\n') && i < len(b) {
+			i += again.length(b[i:])
+		}
 		ends := r <= ' ' || r == '<' || r == '>' || r == '(' || r == ')' || r == '[' || r == ']' || r == ',' || r == ';' || r == '"' || unicode.IsSpace(r)
 		if ends && address {
 			dst = append(dst[:word], "<address>"...)
