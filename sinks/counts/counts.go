@@ -98,9 +98,10 @@ const (
 	// tick is how often it looks whether more minutes are closed.
 	tick = 5 * time.Second
 	// recent is how many hours before the last closed minute are looked at
-	// whenever one is closed; all others once in lookEvery.
-	recent    = 2
-	lookEvery = 10 * time.Minute
+	// whenever one is closed, and once in recentEvery; all others once in allEvery.
+	recent      = 2
+	recentEvery = time.Minute
+	allEvery    = 10 * time.Minute
 	// atOnce is how many rows wait for the receiver before it is waited for.
 	atOnce = 20_000
 	// slots is how many hours the ledger remembers.
@@ -160,9 +161,10 @@ func (s *Sink) Run(ctx context.Context, l Ledger) error {
 type run struct {
 	Config
 	ledger Ledger
-	closed int64     // up to here recent hours have been looked at
-	looked time.Time // when all hours were last looked at
-	added  int       // rows since the last flush
+	closed int64 // up to here recent hours have been looked at
+	// When recent hours, and all, were last looked at.
+	recently, looked time.Time
+	added            int // rows since the last flush
 	// What has been published: attempts by the start of the hour, as the ledger
 	// knows it, too; and of the minute, as far as this process has done it.
 	hours, minutes map[int64]int64
@@ -175,8 +177,8 @@ func (r *run) step(ctx context.Context, now time.Time) error {
 		return err
 	}
 	closed := floor(r.Closed(), minute)
-	all := now.Sub(r.looked) >= lookEvery
-	if closed <= 0 || closed == r.closed && !all {
+	all := now.Sub(r.looked) >= allEvery
+	if closed <= 0 || closed == r.closed && now.Sub(r.recently) < recentEvery && !all {
 		return nil
 	}
 	// The ledger may have rolled up the minutes of the hour in which Keep ends.
@@ -196,7 +198,7 @@ func (r *run) step(ctx context.Context, now time.Time) error {
 			}
 		}
 	}
-	r.closed = closed
+	r.closed, r.recently = closed, now
 	if all {
 		r.looked = now
 		old := func(start, _ int64) bool { return start < oldest }

@@ -125,7 +125,11 @@ func TestMain(m *testing.M) {
 	var addr, topic string
 	var n int
 	if _, err := fmt.Sscan(os.Getenv(readerEnv), &addr, &topic, &n); err != nil {
-		os.Exit(m.Run())
+		code := m.Run()
+		if programDir != "" {
+			_ = os.RemoveAll(programDir)
+		}
+		os.Exit(code)
 	}
 	var g errgroup.Group
 	for p := range partitions {
@@ -213,6 +217,12 @@ func count(t testing.TB, binary, settings string, n int) (truth, figure) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return reported(t, b), f
+}
+
+// reported returns what a report in JSON says.
+func reported(t testing.TB, b []byte) truth {
+	t.Helper()
 	var report struct {
 		Outcomes   map[string]int64
 		Categories []struct {
@@ -232,7 +242,7 @@ func count(t testing.TB, binary, settings string, n int) (truth, figure) {
 	for _, c := range report.Categories {
 		got.Categories[c.Category] = c.Attempts
 	}
-	return got, f
+	return got
 }
 
 // counted returns how many records the daemon at address has counted.
@@ -273,12 +283,7 @@ func TestServerThroughput(t *testing.T) {
 		}
 	}
 	n -= n % partitions
-	binary := filepath.Join(t.TempDir(), "bouncemeter")
-	build := exec.Command("go", "build", "-o", binary, "./cmd/bouncemeter")
-	build.Dir = "../.."
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	binary := built(t)
 	want := fill(t, s, "events", n)
 	client, err := kgo.NewClient(kgo.SeedBrokers(s.Addr))
 	if err != nil {
