@@ -55,9 +55,13 @@ func inputs(c *config.Config, log *slog.Logger) ([]pipeline.Input, error) {
 			t, err = tail.New(tail.Config{Paths: s.Paths, Start: s.Start, MaxLineBytes: int(s.MaxLineBytes), Poll: s.Poll, Log: log})
 			in.Source = lanes[*tail.Lane]{t}
 		case "kafka":
+			var partitions []int32
+			if partitions, err = s.PartitionIDs(); err != nil {
+				break
+			}
 			var k *kafka.Source
 			k, err = kafka.New(kafka.Config{
-				Config: s.Cluster(), Topics: s.Topics, Pattern: s.Pattern, Group: s.Group,
+				Config: s.Cluster(), Topics: s.Topics, Pattern: s.Pattern, Group: s.Group, Partitions: partitions,
 				SessionTimeout: s.SessionTimeout, Start: s.Start, OutOfRange: s.OutOfRange, MaxRecordBytes: int(s.MaxLineBytes), Log: log,
 			})
 			in.Source = lanes[*kafka.Lane]{k}

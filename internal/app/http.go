@@ -124,6 +124,7 @@ func (a *App) registry() *prometheus.Registry {
 		a.sink,
 		notify.Collector{Stats: a.notify.stats},
 		received{a.inputs},
+		topicsRead{a.inputs},
 		sink.SinkCollector{Sinks: a.records.states},
 		sink.LaneCollector{Lanes: a.laneStates, Dimensions: a.dimensions},
 		collectors.NewGoCollector(),

@@ -158,7 +158,7 @@ func newTopic(ctx context.Context, cluster kafkaclient.Config, name string) (*to
 	}
 	context.AfterFunc(ctx, transport.CloseIdleConnections)
 	return &topic{cluster, &kafka.Writer{
-		Addr: cluster.Addr(), Topic: name, Balancer: &kafka.Hash{}, RequiredAcks: kafka.RequireAll,
+		Addr: cluster.Addr(), Topic: name, Balancer: kafka.Murmur2Balancer{Consistent: true}, RequiredAcks: kafka.RequireAll,
 		BatchSize: 1, MaxAttempts: 1, Transport: transport, // the outbox tries again
 	}}, nil
 }

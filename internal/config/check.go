@@ -111,8 +111,8 @@ func (l *loader) checkSources(sources []Source) {
 		if p := s.Poll; p < minPoll || p > maxPoll {
 			l.fault(path+".poll", fmt.Sprintf("%s is out of bounds", FormatDuration(p)), fmt.Sprintf("use %s to %s", FormatDuration(minPoll), FormatDuration(maxPoll)))
 		}
-		if s.Kind != "kafka" && (len(s.Brokers)+len(s.Topics)+len(s.Pattern)+len(s.Group) > 0 || s.SessionTimeout != 0) {
-			l.fault(path+".kind", "brokers, topics, pattern, group and session_timeout are those of a Kafka source", "write kind: kafka, or remove them")
+		if s.Kind != "kafka" && (len(s.Brokers)+len(s.Topics)+len(s.Pattern)+len(s.Group)+len(s.Partitions) > 0 || s.SessionTimeout != 0) {
+			l.fault(path+".kind", "brokers, topics, pattern, group, partitions and session_timeout are those of a Kafka source", "write kind: kafka, or remove them")
 		}
 		if !slices.Contains([]string{"lmtp", "smtp", "webhook", "syslog"}, s.Kind) && s.Listen != "" {
 			l.fault(path+".listen", "a source of this kind does not listen", "write kind: lmtp, smtp, webhook or syslog, or remove it")
@@ -155,6 +155,17 @@ func (l *loader) checkKafka(path string, s Source) {
 	}
 	if d := s.SessionTimeout; d != 0 && (d < minSession || d > maxSession) {
 		l.fault(path+".session_timeout", fmt.Sprintf("%s is out of bounds", FormatDuration(d)), fmt.Sprintf("use %s to %s", FormatDuration(minSession), FormatDuration(maxSession)))
+	}
+	ids, err := s.PartitionIDs()
+	slices.Sort(ids)
+	switch {
+	case l.failed(path + ".partitions"):
+	case err != nil:
+		l.fault(path+".partitions", err.Error(), `write them as "0-3, 7"`)
+	case len(slices.Compact(slices.Clone(ids))) < len(ids):
+		l.fault(path+".partitions", "one is named twice", "name each once")
+	case len(ids) > 0 && s.Group != "":
+		l.fault(path+".partitions", "a group shares the partitions by itself", "remove either group or partitions")
 	}
 	// The rest is checked where it is used, files of keys and passwords included.
 	if !l.failed(path+".brokers") && !l.failed(path+".tls") && !l.failed(path+".sasl") {

@@ -152,6 +152,9 @@ type Source struct {
 	// group counts as gone and others get its partitions, 6s to 5m. Left out, it
 	// is 30s.
 	SessionTimeout time.Duration `yaml:"session_timeout"`
+	// Partitions that this daemon alone reads of each topic, such as "0-3, 7", where
+	// there is no group: restarts move nothing then. Left out, it is all.
+	Partitions string `yaml:"partitions"`
 	// OutOfRange is where to go on if the next record was deleted before it was
 	// read: at the earliest or the latest there is, both counted as lost; or
 	// fail, which stops the source.

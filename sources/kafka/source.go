@@ -77,6 +77,9 @@ type LaneStats struct {
 	Lost int64
 }
 
+// Name is that of the lane.
+func (s *LaneStats) Name() string { return tp{s.Topic, s.Partition}.String() }
+
 // counters count what the whole source does; see Stats.
 type counters struct {
 	requests, requestErrors, refreshes, stalls, generations atomic.Int64

@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/bouncemeter/bouncemeter/internal/simulate"
 	"github.com/bouncemeter/bouncemeter/ledger"
@@ -294,8 +295,9 @@ func testPoison(t *testing.T, addrs []string) {
 		want[fmt.Sprintf("events/%d@%d", partition, r.Offset)] = true
 		n += around + 1
 	}
+	ends := make(map[int32]int64)
 	for partition := range int32(partitions) {
-		send(&kgo.Record{Partition: partition, Value: good()})
+		ends[partition] = send(&kgo.Record{Partition: partition, Value: good()}).Offset + 1
 		n++
 	}
 	dir := t.TempDir()
@@ -304,7 +306,28 @@ func testPoison(t *testing.T, addrs []string) {
 	if got := d.metric("bouncemeter_malformed_lines_total"); got != float64(len(poison)) {
 		t.Errorf("%v records are malformed, want %d", got, len(poison))
 	}
+	if got := d.metric("bouncemeter_kafka_source_skipped_records_total"); got != float64(len(poison)) {
+		t.Errorf("%v records are skipped, want the %d tombstones", got, len(poison))
+	}
 	d.stop()
+	// Tools that show the lag of the group see none.
+	request := kmsg.NewPtrOffsetFetchRequest()
+	group := kmsg.NewOffsetFetchRequestGroup()
+	group.Group = "poison"
+	request.Groups = append(request.Groups, group)
+	answer, err := request.RequestWith(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	committed := make(map[int32]int64)
+	for _, topic := range answer.Groups[0].Topics {
+		for _, p := range topic.Partitions {
+			committed[p.Partition] = p.Offset
+		}
+	}
+	if diff := cmp.Diff(ends, committed); diff != "" {
+		t.Errorf("offsets of the group, -ends +committed:\n%s", diff)
+	}
 	if diff := cmp.Diff(m.truth, d.report()); diff != "" {
 		t.Errorf("-made +counted:\n%s", diff)
 	}
@@ -388,6 +411,7 @@ sources:
     kind: kafka
     brokers: [%[1]q]
     topics: [own]
+    partitions: 0-1, 2, 3
     dialect: json
     fields: {time: when, sender: from, recipient: to, outcome: event.result, text: event.reply}
     outcomes: {delivered: [ok], bounced: [failed]}
