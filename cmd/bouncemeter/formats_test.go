@@ -270,6 +270,7 @@ func TestReportOfWhatIsNoLog(t *testing.T) {
 	for text, want := range map[string]string{
 		"From MAILER-DAEMON Mon Jan 12 04:01:07 2026\n" + mail: "ingest",
 		mail: "ingest",
+		`{"when":"2026-01-12","what":"bounced"}` + "\n":                      "--sample",
 		"__CURSOR=s=1\n__REALTIME_TIMESTAMP=1768190467000000\nMESSAGE=x\n\n": "-o json",
 	} {
 		code, out, stderr := call(t, "", "report", write(t, "file", text))

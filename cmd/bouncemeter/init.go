@@ -155,15 +155,38 @@ func (i initCommand) config(logs []foundLog) string {
 }
 
 // recognise returns the dialect of most lines at the beginning of a log, or "" if
-// it has none of a mail server.
+// it has none of a mail server. It is auto where that understands more, such as
+// lines in a container's log.
 func recognise(ctx context.Context, path string) (string, error) {
-	p, err := dialect.New(dialect.Auto, time.Local)
+	auto, unread, err := sample(ctx, path, dialect.Auto)
 	if err != nil {
 		return "", err
 	}
+	lines := auto.(dialect.Recogniser).Recognised()
+	best := ""
+	for _, name := range slices.Sorted(maps.Keys(lines)) {
+		if lines[name] > lines[best] {
+			best = name
+		}
+	}
+	if best == "" {
+		return "", nil
+	}
+	if _, own, err := sample(ctx, path, best); err != nil || own > unread {
+		best = dialect.Auto
+	}
+	return best, nil
+}
+
+// sample parses the beginning of a log and returns how many lines could not be
+// read.
+func sample(ctx context.Context, path, name string) (p dialect.Parser, unread int, err error) {
+	if p, err = dialect.New(name, time.Local); err != nil {
+		return nil, 0, err
+	}
 	files, err := tail.OpenFiles([]string{path}, tail.FilesOptions{})
 	if err != nil {
-		return "", err
+		return nil, 0, err
 	}
 	defer files.Close()
 	var batch event.Batch
@@ -174,20 +197,18 @@ func recognise(ctx context.Context, path string) (string, error) {
 			break
 		}
 		if err != nil {
-			return "", err
+			return nil, 0, err
 		}
 		p.Reference(batch.Reference)
+		if h, ok := p.(dialect.Headed); ok {
+			h.Header(batch.Header)
+		}
 		for _, line := range batch.Lines {
 			read += len(line.Text)
-			events, _ = p.Parse(line.Text, events[:0]) // what is no record is of no use here
+			if events, err = p.Parse(line.Text, events[:0]); err != nil {
+				unread++
+			}
 		}
 	}
-	lines := p.(dialect.Recogniser).Recognised()
-	best := ""
-	for _, name := range slices.Sorted(maps.Keys(lines)) {
-		if lines[name] > lines[best] {
-			best = name
-		}
-	}
-	return best, nil
+	return p, unread, nil
 }

@@ -39,6 +39,7 @@ func TestInit(t *testing.T) {
 		"syslog":  {map[string]string{"var/log/syslog": "Jan 12 04:00:00 mx1 cron[1]: hello\n" + aLog}, map[string]string{"postfix": "var/log/syslog"}},
 		"two": {map[string]string{"var/log/mail.log": aLog, "var/log/exim4/mainlog": anEximLog},
 			map[string]string{"postfix": "var/log/mail.log", "exim": "var/log/exim4/mainlog"}},
+		"in envelopes": {map[string]string{"var/log/mail.log": logs["postfix in a container, Docker's json-file"].text}, map[string]string{"auto": "var/log/mail.log"}},
 		"fresh": {map[string]string{"var/log/maillog": "", "etc/postfix/main.cf": ""}, map[string]string{"postfix": "var/log/maillog"}},
 	} {
 		t.Run(name, func(t *testing.T) {

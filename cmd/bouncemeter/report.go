@@ -191,6 +191,8 @@ func otherWay(name string, parsers []dialect.Parser) error {
 		return fmt.Errorf("report on %s: these are mails and no log; bouncemeter ingest tells what bounce messages and complaints say", name)
 	case lines[dialect.ForeignExport] > 0:
 		return fmt.Errorf("report on %s: this is a journal in its export format; take journalctl -o json, or -o short-iso", name)
+	case lines[dialect.ForeignJSON] > 0:
+		return fmt.Errorf("report on %s: this is JSON of a form that is not known; say in a configuration what its fields are (dialect: json), and see what comes of it with bouncemeter check --sample FILE", name)
 	}
 	return nil
 }

@@ -32,6 +32,7 @@ const (
 	ForeignNone   Foreign = iota
 	ForeignMail           // the header of a mail, or an mbox
 	ForeignExport         // the Journal Export Format
+	ForeignJSON           // JSON whose members no dialect has
 	foreigns
 )
 
@@ -44,10 +45,16 @@ var mailFields = [...]string{
 
 // foreign says what a line that looks like no dialect looks like instead.
 func foreign(line []byte) Foreign {
+	if len(line) == 0 {
+		return ForeignNone
+	}
 	for _, start := range mailFields {
 		if hasPrefix(line, start) {
 			return ForeignMail
 		}
+	}
+	if line[0] == '{' || hasPrefix(line, "[{") {
+		return ForeignJSON
 	}
 	for _, start := range [...]string{"__CURSOR=", "__REALTIME_TIMESTAMP=", "_SYSTEMD_UNIT="} {
 		if hasPrefix(line, start) {
