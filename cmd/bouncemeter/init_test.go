@@ -40,7 +40,7 @@ func TestInit(t *testing.T) {
 		"two": {map[string]string{"var/log/mail.log": aLog, "var/log/exim4/mainlog": anEximLog},
 			map[string]string{"postfix": "var/log/mail.log", "exim": "var/log/exim4/mainlog"}},
 		"in envelopes": {map[string]string{"var/log/mail.log": logs["postfix in a container, Docker's json-file"].text}, map[string]string{"auto": "var/log/mail.log"}},
-		"fresh": {map[string]string{"var/log/maillog": "", "etc/postfix/main.cf": ""}, map[string]string{"postfix": "var/log/maillog"}},
+		"fresh":        {map[string]string{"var/log/maillog": "", "etc/postfix/main.cf": ""}, map[string]string{"postfix": "var/log/maillog"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := machine(t, x.files)
