@@ -350,6 +350,8 @@ func (s *Server) sourcesPage(ctx context.Context, _ *view, _ *http.Request) (any
 		}
 		if l.Reading {
 			r.Lag, r.Read = humanize.Comma(l.Lag), moment(l.Read)
+		} else if s.o.Shared && !l.committed.IsZero() {
+			r.Read = "elsewhere, " + moment(l.committed.Unix())
 		}
 		p.Rows = append(p.Rows, r)
 	}
@@ -415,6 +417,8 @@ type LaneState struct {
 	Reading   bool   `json:"reading"`         // by this process
 	Error     string `json:"error,omitempty"` // why commits fail at present
 	Lines     lines  `json:"lines"`
+
+	committed time.Time // by whatever process
 }
 
 // lines tells what a lane's lines were.
@@ -443,7 +447,7 @@ func (s *Server) lanes(ctx context.Context) ([]LaneState, error) {
 	all := make([]LaneState, 0, len(stored))
 	for _, l := range stored {
 		state := LaneState{
-			Source: l.Source, Lane: l.Name, Segment: l.Position.Segment, Offset: l.Position.Offset, LastEvent: l.Last,
+			Source: l.Source, Lane: l.Name, Segment: l.Position.Segment, Offset: l.Position.Offset, LastEvent: l.Last, committed: l.Updated,
 			Lines: lines{l.Lines.Read, l.Lines.Malformed, l.Lines.Truncated, l.Lines.Unmatched, l.Lines.Lost, l.Lines.Folded},
 		}
 		if r, ok := reading[key{l.Source, l.Name}]; ok {

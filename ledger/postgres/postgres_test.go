@@ -35,7 +35,9 @@ type server struct {
 	schemas atomic.Int64
 }
 
-func (s *server) owner() string { return s.DSN(postgrestest.Owner, postgrestest.Password) }
+func (s *server) owner() string { return owner(s.Server) }
+
+func owner(s *postgrestest.Server) string { return s.DSN(postgrestest.Owner, postgrestest.Password) }
 
 // newSchema returns the name of a schema that does not exist yet.
 func (s *server) newSchema() string { return fmt.Sprintf("test_%d", s.schemas.Add(1)) }
