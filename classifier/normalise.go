@@ -2,6 +2,8 @@ package classifier
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/bits"
 	"slices"
 
 	"github.com/bouncemeter/bouncemeter/event"
@@ -130,11 +132,10 @@ func (t *text) normalise(raw []byte, keep *lexicon) {
 		if i > 0 && raw[i-1] == '=' && quoted(raw, i-1) >= 0 {
 			start = i - 1 // the word begins in quoted-printable
 		} else if c < 0x80 && k == letter {
-			for i++; i < len(raw) && raw[i] < 0x80 && class[raw[i]] == letter; i++ {
-			}
+			i += letters(raw[i:])
 			if i == len(raw) || class[raw[i]] == 0 || class[raw[i]] == sentence ||
 				class[raw[i]]&inner != 0 && spaceAt(raw, i+1) {
-				t.word(raw[start:i])
+				t.word(raw[start:], i-start)
 				atStart, prev = false, raw[i-1]
 				continue
 			}
@@ -146,10 +147,13 @@ func (t *text) normalise(raw []byte, keep *lexicon) {
 				continue
 			}
 		}
-		for ; i < len(raw) && class[raw[i]]&(letter|digit|inner) != 0; i++ {
-			if raw[i] == '?' && inURL {
+		found := marks[raw[start]]
+		for i = max(i, start+1); i < len(raw); i++ {
+			m := marks[raw[i]]
+			if m&(letter|digit|inner) == 0 || raw[i] == '?' && inURL {
 				break
 			}
+			found |= m
 		}
 		chunk := raw[start:i]
 		for len(chunk) > 0 && class[chunk[len(chunk)-1]]&inner != 0 {
@@ -158,7 +162,7 @@ func (t *text) normalise(raw []byte, keep *lexicon) {
 		if i < len(raw) && raw[i] == '/' && i+1 < len(raw) && raw[i+1] == '/' {
 			inURL = true
 		}
-		t.chunk(chunk, atStart || prev == '#' || prev == '(', keep)
+		t.chunk(chunk, found, atStart || prev == '#' || prev == '(', keep)
 		ended := raw[start+len(chunk) : i]
 		if len(ended) > 0 && class[ended[len(ended)-1]]&sentence != 0 && spaceAt(raw, i) {
 			t.mask(maskStop)
@@ -220,20 +224,60 @@ func (t *text) replyCode(raw []byte, i int, start bool) (n int, ok bool) {
 	return n, true
 }
 
-// word writes an ASCII word.
-func (t *text) word(w []byte) {
-	if len(w) > maxWord && w[0] < 0x80 {
+// word writes the word of n bytes that from begins with.
+func (t *text) word(from []byte, n int) {
+	if n > maxWord && from[0] < 0x80 {
 		t.mask(maskNumber)
 		return
 	}
-	n := len(t.buf)
-	t.buf = slices.Grow(t.buf, len(w)+1)[:n+len(w)+1]
-	out := t.buf[n:]
-	out[0] = ' '
-	for i, c := range w {
-		out[i+1] = lower[c]
-	}
+	t.buf = appendLower(append(t.buf, ' '), from, n)
 	t.last = ""
+}
+
+// appendLower appends the first n bytes of from in lower case. What follows them
+// in from lets it take eight at once.
+func appendLower(dst, from []byte, n int) []byte {
+	const room = 8 // what is written beyond the end, and cut off again
+	end := len(dst)
+	dst = slices.Grow(dst, n+room)[:end+n+room]
+	i := 0
+	for ; i < n && i+8 <= len(from); i += 8 {
+		binary.LittleEndian.PutUint64(dst[end+i:], lowerWord(binary.LittleEndian.Uint64(from[i:])))
+	}
+	for ; i < n; i++ {
+		dst[end+i] = lower[from[i]]
+	}
+	return dst[:end+n]
+}
+
+const (
+	eachByte = 0x0101010101010101 // times a byte: that byte in each place of a word
+	highBits = 0x80 * eachByte
+)
+
+// lowerWord is eight bytes in lower case, at once: a byte without its highest bit
+// plus 0x80-c has the highest bit if it is at least c.
+func lowerWord(w uint64) uint64 {
+	b := w &^ highBits
+	capital := (b + (0x80-'A')*eachByte) &^ (b + (0x80-'Z'-1)*eachByte) &^ w & highBits
+	return w | capital>>2
+}
+
+// letters returns how many ASCII letters b begins with.
+func letters(b []byte) int {
+	n := 0
+	for ; n+8 <= len(b); n += 8 {
+		w := binary.LittleEndian.Uint64(b[n:])
+		c := w&^highBits | 0x20*eachByte
+		letter := (c + (0x80-'a')*eachByte) &^ (c + (0x80-'z'-1)*eachByte) &^ w & highBits
+		if letter != highBits {
+			return n + bits.TrailingZeros64(^letter&highBits)/8
+		}
+	}
+	for n < len(b) && (b[n]|0x20 >= 'a' && b[n]|0x20 <= 'z') {
+		n++
+	}
+	return n
 }
 
 // folded writes a word that has been folded.
@@ -267,12 +311,9 @@ func (t *text) split() {
 }
 
 // chunk reads what has more than letters in it: an address, a host name, a
-// number, an id, or words joined by punctuation.
-func (t *text) chunk(b []byte, start bool, keep *lexicon) {
-	var found uint8
-	for _, c := range b {
-		found |= mark[c]
-	}
+// number, an id, or words joined by punctuation. Its bytes have no marks that are
+// not in found.
+func (t *text) chunk(b []byte, found uint16, start bool, keep *lexicon) {
 	if found&markAt != 0 {
 		if at := bytes.LastIndexByte(b, '@'); at > 0 && at+1 < len(b) {
 			t.mask(maskAddress)
@@ -292,10 +333,10 @@ func (t *text) chunk(b []byte, start bool, keep *lexicon) {
 		return
 	}
 	if found&markHigh != 0 || found&markEqual != 0 && isQuoted(b) {
-		b = t.fold(b)
+		b, found = t.fold(b), anyMark
 	}
 	if found&(markSplit|markHigh) == 0 {
-		t.piece(b, keep)
+		t.piece(b, found, keep)
 		return
 	}
 	if isIP(b) {
@@ -316,11 +357,11 @@ func (t *text) chunk(b []byte, start bool, keep *lexicon) {
 			}
 		}
 		n := 0
-		for n < len(b) && (mark[b[n]]&markSplit == 0 || !splits(b, n)) {
+		for n < len(b) && (marks[b[n]]&markSplit == 0 || !splits(b, n)) {
 			n++
 		}
 		if n > 0 {
-			t.piece(b[:n], keep)
+			t.piece(b[:n], found, keep)
 		}
 		if n == len(b) {
 			return
@@ -337,19 +378,27 @@ func (t *text) chunk(b []byte, start bool, keep *lexicon) {
 	}
 }
 
-// Marks of bytes that need a closer look.
+// Marks of bytes that need a closer look, besides their classes.
 const (
-	markAt = 1 << iota
+	markAt = 1 << (iota + 4)
 	markHigh
 	markEqual
 	markColon
 	markPercent
+	markDot
+	markJoint // a hyphen or underscore
 	markSplit // splits may be true
+
+	anyMark = 1<<12 - 1
 )
 
-var mark = func() (t [256]uint8) {
+// marks has the class and the marks of each byte.
+var marks = func() (t [256]uint16) {
+	for c := range t {
+		t[c] = uint16(class[c])
+	}
 	for c := 0x80; c < len(t); c++ {
-		t[c] = markHigh
+		t[c] |= markHigh
 	}
 	for _, c := range []byte(":=&+~%'@ ?.") {
 		t[c] |= markSplit
@@ -358,6 +407,9 @@ var mark = func() (t [256]uint8) {
 	t['='] |= markEqual
 	t[':'] |= markColon
 	t['%'] |= markPercent
+	t['.'] |= markDot
+	t['-'] |= markJoint
+	t['_'] |= markJoint
 	return t
 }()
 
@@ -386,9 +438,10 @@ func splits(b []byte, i int) bool {
 	return false
 }
 
-// piece reads a run of letters, digits, dots, hyphens and underscores.
-func (t *text) piece(b []byte, keep *lexicon) {
-	if isIP(b) {
+// piece reads a run of letters, digits, dots, hyphens and underscores. Its bytes
+// have no marks that are not in found.
+func (t *text) piece(b []byte, found uint16, keep *lexicon) {
+	if found&(digit|markColon) != 0 && isIP(b) {
 		t.mask(maskIP)
 		return
 	}
@@ -398,30 +451,13 @@ func (t *text) piece(b []byte, keep *lexicon) {
 	for len(b) > 0 && class[b[len(b)-1]]&inner != 0 {
 		b = b[:len(b)-1]
 	}
-	if dot := bytes.IndexByte(b, '.'); dot > 0 {
-		if e, n := event.ParseEnhanced(b); n > 0 && n == len(b) {
-			if t.enhanced.IsZero() {
-				t.enhanced = e
-			}
-			return
-		}
-		from := len(t.scratch)
-		for _, c := range b {
-			t.scratch = append(t.scratch, lower[c])
-		}
-		name := t.scratch[from:]
-		if w := keep.name(name); w != nil {
-			t.folded(w)
-		} else if last := name[bytes.LastIndexByte(name, '.')+1:]; len(last) > 0 && class[last[0]] == digit {
-			t.mask(maskNumber)
-		} else {
-			t.mask(maskHost)
-		}
-		t.scratch = t.scratch[:from]
+	if found&markDot != 0 && t.dotted(b, keep) {
 		return
 	}
-	if joined, digits := joints(b); joined && digits && t.kept(b, keep) {
-		return
+	if found&markJoint != 0 && found&digit != 0 {
+		if joined, digits := joints(b); joined && digits && t.kept(b, keep) {
+			return
+		}
 	}
 	for len(b) > 0 {
 		n, digits := 0, false
@@ -429,13 +465,11 @@ func (t *text) piece(b []byte, keep *lexicon) {
 			digits = digits || class[b[n]] == digit
 			n++
 		}
-		switch w := b[:n]; {
+		switch {
 		case n == 0:
 		case digits:
 			from := len(t.scratch)
-			for _, c := range w {
-				t.scratch = append(t.scratch, lower[c])
-			}
+			t.scratch = appendLower(t.scratch, b, n)
 			if low := t.scratch[from:]; keep.has(low) {
 				t.folded(low)
 			} else if family := t.family(from); family != nil && keep.has(family) {
@@ -445,13 +479,39 @@ func (t *text) piece(b []byte, keep *lexicon) {
 			}
 			t.scratch = t.scratch[:from]
 		default:
-			t.word(w)
+			t.word(b, n)
 		}
 		if n == len(b) {
 			return
 		}
 		b = b[n+1:]
 	}
+}
+
+// dotted writes a name with dots, an enhanced code or a number, if b is one.
+func (t *text) dotted(b []byte, keep *lexicon) bool {
+	dot := bytes.IndexByte(b, '.')
+	if dot <= 0 {
+		return false
+	}
+	if e, n := event.ParseEnhanced(b); n > 0 && n == len(b) {
+		if t.enhanced.IsZero() {
+			t.enhanced = e
+		}
+		return true
+	}
+	from := len(t.scratch)
+	t.scratch = appendLower(t.scratch, b, len(b))
+	name := t.scratch[from:]
+	if w := keep.name(name); w != nil {
+		t.folded(w)
+	} else if last := name[bytes.LastIndexByte(name, '.')+1:]; len(last) > 0 && class[last[0]] == digit {
+		t.mask(maskNumber)
+	} else {
+		t.mask(maskHost)
+	}
+	t.scratch = t.scratch[:from]
+	return true
 }
 
 // joints reports whether b has hyphens or underscores, and digits.
@@ -470,9 +530,7 @@ func (t *text) kept(b []byte, keep *lexicon) bool {
 		return false
 	}
 	from := len(t.scratch)
-	for _, c := range b {
-		t.scratch = append(t.scratch, lower[c])
-	}
+	t.scratch = appendLower(t.scratch, b, len(b))
 	w := t.scratch[from:]
 	if !keep.has(w) {
 		w = t.familyTail(from)
