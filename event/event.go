@@ -1,5 +1,10 @@
 package event
 
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
 // Kind says what a record tells.
 type Kind uint8
 
@@ -188,14 +193,28 @@ func (e *Event) RecipientDomain() []byte { return Domain(e.Recipient) }
 // Domain returns what follows the last @ of an address, without the trailing
 // dot of a fully qualified name, or nil if there is no @.
 func Domain(address []byte) []byte {
-	for i := len(address) - 1; i >= 0; i-- {
-		if address[i] == '@' {
-			d := address[i+1:]
-			if n := len(d); n > 0 && d[n-1] == '.' {
-				d = d[:n-1]
-			}
-			return d
+	at := lastAt(address)
+	if at < 0 {
+		return nil
+	}
+	d := address[at+1:]
+	if n := len(d); n > 0 && d[n-1] == '.' {
+		d = d[:n-1]
+	}
+	return d
+}
+
+// lastAt is bytes.LastIndexByte(b, '@'), eight bytes at once.
+func lastAt(b []byte) int {
+	const each, low = 0x0101010101010101, 0x7f7f7f7f7f7f7f7f
+	n := len(b)
+	for ; n >= 8; n -= 8 {
+		x := binary.LittleEndian.Uint64(b[n-8:]) ^ '@'*each // an @ becomes zero
+		if zero := ^(x&low + low | x | low); zero != 0 {    // the highest bit of each byte that is zero
+			return n - 1 - bits.LeadingZeros64(zero)/8
 		}
 	}
-	return nil
+	for n--; n >= 0 && b[n] != '@'; n-- {
+	}
+	return n
 }

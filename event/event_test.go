@@ -148,3 +148,22 @@ func TestAddressesOneByOne(t *testing.T) {
 		t.Errorf("kept as %q", got)
 	}
 }
+
+// Eight bytes at once find the same @ as one by one, whatever stands around it.
+func TestLastAt(t *testing.T) {
+	for n := range 20 {
+		for fill := range 256 {
+			b := bytes.Repeat([]byte{byte(fill)}, n)
+			if want := bytes.LastIndexByte(b, '@'); lastAt(b) != want {
+				t.Fatalf("% x: %d, want %d", b, lastAt(b), want)
+			}
+			for at := range n {
+				b[at] = '@'
+				if want := bytes.LastIndexByte(b, '@'); lastAt(b) != want {
+					t.Fatalf("% x: %d, want %d", b, lastAt(b), want)
+				}
+				b[at] = byte(fill)
+			}
+		}
+	}
+}

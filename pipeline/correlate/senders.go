@@ -1,6 +1,9 @@
 package correlate
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // senders gives each sender domain in use a small number and forgets it some
 // time after its last message, so that a flood of forged domains leaves nothing
@@ -11,9 +14,10 @@ type senders struct {
 	free  []uint32
 	// idle holds, oldest first, the numbers that had no message at some time;
 	// some may have one again.
-	idle  []uint32
-	last  uint32 // found last: the next message is often of the same domain
-	lower []byte // scratch
+	idle []uint32
+	// lately has the numbers of domains that were found lately, by a cheap hash.
+	lately [256]uint32
+	lower  []byte // scratch
 }
 
 // maxIdle is how many unused domains are kept for their next message.
@@ -33,13 +37,14 @@ func newSenders() senders {
 // acquire returns the number of a domain as written in an address, in use once
 // more. The null sender's domain is empty and has a number like any other.
 func (s *senders) acquire(domain []byte) uint32 {
-	if last := &s.names[s.last]; s.last != 0 && string(domain) == last.domain {
-		last.used++
-		return s.last
+	lately := &s.lately[cheapHash(domain)]
+	if id := *lately; id != 0 && string(domain) == s.names[id].domain && s.names[id].bytes != nil {
+		s.names[id].used++
+		return id
 	}
 	if id, ok := s.ids[string(domain)]; ok {
 		s.names[id].used++
-		s.last = id
+		*lately = id
 		return id
 	}
 	s.lower = append(s.lower[:0], domain...)
@@ -49,6 +54,16 @@ func (s *senders) acquire(domain []byte) uint32 {
 		}
 	}
 	return s.acquireDomain(s.lower)
+}
+
+// cheapHash tells most domains apart by their first and last letters.
+func cheapHash(domain []byte) uint8 {
+	n := len(domain)
+	if n < 8 {
+		return uint8(n)
+	}
+	x := binary.LittleEndian.Uint64(domain)*0x9E3779B97F4A7C15 ^ binary.LittleEndian.Uint64(domain[n-8:])*0xD6E8FEB86659FD93
+	return uint8(x >> 56)
 }
 
 // acquireDomain is acquire for a domain in lower case.
@@ -102,9 +117,6 @@ func (s *senders) forget(id uint32) {
 		delete(s.ids, n.domain)
 		*n = sender{}
 		s.free = append(s.free, id)
-		if s.last == id {
-			s.last = 0
-		}
 	}
 }
 

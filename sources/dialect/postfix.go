@@ -69,11 +69,15 @@ func (p *postfix) familiar(line []byte, h *postfixHeader) bool {
 	if len(line) < shortest {
 		return false
 	}
-	micros, n, err := p.stamp(line)
-	if err != nil || len(line)-n < shortest-len(time.Stamp) || line[n] != ' ' {
-		return false
+	micros, text := p.bsdMicros, line[len("Jan 12 04:01:07 "):]
+	if !p.sameSecond(line) {
+		var n int
+		var err error
+		if micros, n, err = p.stamp(line); err != nil || len(line)-n < shortest-len(time.Stamp) || line[n] != ' ' {
+			return false
+		}
+		text = line[n+1:]
 	}
-	text := line[n+1:]
 	o := p.origins.of(text)
 	if o.n == 0 || int(o.n) > len(text) || string(text[:o.n]) != string(o.text[:o.n]) {
 		return false
@@ -298,9 +302,15 @@ func deliveryField(e *event.Event, text []byte) (rest []byte, ok bool) {
 		e.OriginalRecipient, rest, ok = address(text[len("orig_to=<"):], ",")
 		return rest, ok
 	}
-	name := bytes.IndexByte(text, '=')
-	if name < 0 {
-		return nil, false
+	name := len("relay")
+	switch {
+	case hasPrefix(text, "relay="): // at a glance, since every line has it
+	case hasPrefix(text, "delays="):
+		name = len("delays")
+	default:
+		if name = bytes.IndexByte(text, '='); name < 0 {
+			return nil, false
+		}
 	}
 	value := text[name+1:]
 	end := bytes.IndexByte(value, ',')

@@ -71,9 +71,12 @@ func (s *syslog) header(line []byte, h *syslogHeader) error {
 	if len(line) < 17 {
 		return errTimestamp
 	}
-	micros, n, err := s.stamp(line)
-	if err != nil {
-		return err
+	micros, n := s.bsdMicros, len(time.Stamp)
+	if !s.sameSecond(line) {
+		var err error
+		if micros, n, err = s.stamp(line); err != nil {
+			return err
+		}
 	}
 	h.time = micros
 	rest := line[n:]
@@ -94,18 +97,15 @@ func (s *syslog) header(line []byte, h *syslogHeader) error {
 	return nil
 }
 
+// sameSecond reports whether line, which has at least 16 bytes, begins with the
+// timestamp that the last one without a fraction had.
+func (s *syslog) sameSecond(line []byte) bool {
+	return binary.LittleEndian.Uint64(line) == s.bsdDate && binary.LittleEndian.Uint64(line[8:]) == s.bsdSecond
+}
+
 // stamp reads the timestamp at the start of line, which has at least 17 bytes,
 // and returns it with its length.
 func (s *syslog) stamp(line []byte) (micros int64, n int, err error) {
-	date, second := binary.LittleEndian.Uint64(line), binary.LittleEndian.Uint64(line[8:])
-	if date == s.bsdDate && second == s.bsdSecond {
-		return s.bsdMicros, len(time.Stamp), nil
-	}
-	return s.newStamp(line)
-}
-
-// newStamp is stamp for another second than that of the line before.
-func (s *syslog) newStamp(line []byte) (micros int64, n int, err error) {
 	date, second := binary.LittleEndian.Uint64(line), binary.LittleEndian.Uint64(line[8:])
 	if isDigit(line[0]) {
 		return s.rfc3339(line)
