@@ -72,6 +72,8 @@ func newCourier(c Config, o Options) *courier {
 // run delivers until ctx is done.
 func (c *courier) run(ctx context.Context, l Ledger) {
 	c.ledger, c.desk, c.began, c.fails, c.looked, c.catchup, c.digested = l, newDesk(&c.config, c.silences), false, 0, time.Time{}, catchup{}, 0
+	// What waits then is for another process to know.
+	defer c.update(func(s *Stats) { s.Pending, s.Oldest, s.LastError = 0, time.Time{}, "" })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
