@@ -140,6 +140,9 @@ type Event struct {
 	Host    []byte // the sending MTA as the record names it
 	Stream  []byte // instance or tag: Postfix syslog_name, KumoMTA tenant
 	QueueID []byte
+	// Place is PlaceOf(Host, Stream) where the parser has it at hand, or zero: it
+	// spares correlation a look at both.
+	Place uint64
 	// DeliveryID is for records of a result that name neither the message nor
 	// the recipient, but a number of that one try (qmail). An Arrival with it
 	// says which recipient of which message is tried; correlation completes the
@@ -185,6 +188,21 @@ type Event struct {
 	Reply    Reply
 	Provider string // set by classification: who answered, such as "gmail"
 	Verdict  Verdict
+}
+
+// PlaceOf is a hash of a host and a stream, which is never zero. It is the same in
+// every process: FNV-1a with a last step that spreads what is short.
+func PlaceOf(host, stream []byte) uint64 {
+	const offset, prime = 0xcbf29ce484222325, 0x100000001b3
+	h := uint64(offset)
+	for _, c := range host {
+		h = (h ^ uint64(c)) * prime
+	}
+	h *= prime // as for a byte of zero between them
+	for _, c := range stream {
+		h = (h ^ uint64(c)) * prime
+	}
+	return (h^h>>32)*0x9E3779B97F4A7C15 | 1
 }
 
 // RecipientDomain returns the part of the recipient after the last @.

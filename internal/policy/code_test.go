@@ -24,7 +24,7 @@ var layers = []layer{
 	{folder: "event/record", ours: []string{"event"}, pure: true},
 	{folder: "sources/dialect", ours: []string{"event"}, pure: true},
 	{folder: "sources/dialect/message", ours: []string{"event"}, pure: true, modules: []string{"github.com/emersion/go-message", "github.com/emersion/go-message/charset"}},
-	{folder: "pipeline/correlate", ours: []string{"event"}, pure: true, modules: []string{"github.com/cespare/xxhash/v2"}},
+	{folder: "pipeline/correlate", ours: []string{"event", "internal/short"}, pure: true, modules: []string{"github.com/cespare/xxhash/v2"}},
 	{folder: "pipeline/window", ours: []string{"event", "internal/short"}, pure: true, modules: []string{"github.com/cespare/xxhash/v2"}},
 	{folder: "pipeline/spike", ours: []string{"event", "pipeline/window"}, pure: true},
 	{folder: "pipeline/detect", ours: []string{"ledger", "pipeline/spike"}},

@@ -20,6 +20,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/internal/short"
 )
 
 // Config bounds a Table.
@@ -165,6 +166,23 @@ func (t *Table) Apply(e *event.Event) {
 // 64 bits make a mix-up of any two of a million live messages as likely as
 // 3 in 100 million.
 func (t *Table) key(e *event.Event) uint64 {
+	place := e.Place
+	if place == 0 {
+		place = t.place(e)
+	}
+	return notZero(hash(e.QueueID)*0x9E3779B97F4A7C15 ^ place)
+}
+
+// hash is the same in every process.
+func hash(id []byte) uint64 {
+	if text, ok := short.Make(id); ok {
+		return text.Hash(short.Seed{})
+	}
+	return xxhash.Sum64(id)
+}
+
+// place returns the hash of e's host and stream.
+func (t *Table) place(e *event.Event) uint64 {
 	o := &t.origins[0]
 	if h, s := len(e.Host), len(e.Stream); h > 0 && s > 0 {
 		o = &t.origins[(int(e.Host[h-1])+s)%len(t.origins)]
@@ -172,14 +190,9 @@ func (t *Table) key(e *event.Event) uint64 {
 	if string(e.Host) != string(o.host) || string(e.Stream) != string(o.stream) || o.hash == 0 {
 		o.host = append(o.host[:0], e.Host...)
 		o.stream = append(o.stream[:0], e.Stream...)
-		var d xxhash.Digest
-		d.Reset()
-		d.Write(e.Host)
-		d.Write([]byte{0})
-		d.Write(e.Stream)
-		o.hash = d.Sum64() | 1
+		o.hash = event.PlaceOf(e.Host, e.Stream)
 	}
-	return notZero(xxhash.Sum64(e.QueueID)*0x9E3779B97F4A7C15 ^ o.hash)
+	return o.hash
 }
 
 // notZero makes a hash a key of entries.
@@ -256,7 +269,7 @@ func (t *Table) attempt(key uint64, now uint32, e *event.Event) {
 		e.FirstOutcome = true
 		return
 	}
-	recipientKey := notZero(key ^ xxhash.Sum64(e.Recipient)*0xD6E8FEB86659FD93)
+	recipientKey := notZero(key ^ hash(e.Recipient)*0xD6E8FEB86659FD93)
 	i := t.deferred.find(recipientKey)
 	again := false
 	if i >= 0 {

@@ -14,13 +14,14 @@ import (
 type origins [64]origin
 
 type origin struct {
-	n, host uint8 // lengths of the text, which ends in a slash, and of the host in it
+	place   uint64 // of the host and the instance
+	n, host uint8  // lengths of the text, which ends in a slash, and of the host in it
 	text    [originBytes]byte
 }
 
 // originBytes makes an origin fill one line of the processor's cache. Longer ones
 // are not remembered.
-const originBytes = 62
+const originBytes = 54
 
 // of returns where the origin that text begins with is or would be. It is chosen
 // by the first 16 bytes, which text must have; for a short origin some of these
@@ -32,7 +33,7 @@ func (o *origins) of(text []byte) *origin {
 
 // learn remembers the beginning of text, which is that of a line from the host
 // on: the host, a blank, and the instance with its slash, of that many bytes.
-func (o *origins) learn(text []byte, host, instance int) {
+func (o *origins) learn(text []byte, host, instance int, place uint64) {
 	n := host + len(" ") + instance
 	// Some hosts and programs make a line look like one of another format to
 	// auto. They are not remembered, so that auto need not look again.
@@ -40,7 +41,7 @@ func (o *origins) learn(text []byte, host, instance int) {
 		return
 	}
 	e := o.of(text)
-	e.n, e.host = uint8(n), uint8(host)
+	e.place, e.n, e.host = place, uint8(n), uint8(host)
 	copy(e.text[:], text[:n])
 }
 

@@ -44,6 +44,7 @@ type postfixHeader struct {
 	syslogHeader
 	stream []byte // "postfix"; nil if the program is none of Postfix
 	daemon []byte // "smtp"
+	place  uint64 // of host and stream
 }
 
 // maxQueueID bounds the search for the end of a queue id. Short ones are of 6 to
@@ -82,7 +83,7 @@ func (p *postfix) familiar(line []byte, h *postfixHeader) bool {
 	if o.n == 0 || int(o.n) > len(text) || string(text[:o.n]) != string(o.text[:o.n]) {
 		return false
 	}
-	h.time, h.host, h.stream = micros, text[:o.host], text[int(o.host)+1:int(o.n)-1]
+	h.time, h.host, h.stream, h.place = micros, text[:o.host], text[int(o.host)+1:int(o.n)-1], o.place
 	text = text[o.n:]
 	end := 0
 	for {
@@ -128,7 +129,8 @@ func (p *postfix) unfamiliar(line []byte, h *postfixHeader) error {
 		// with it their queue ids, whatever their services are called.
 		h.stream, h.daemon = name[:slash], name[bytes.LastIndexByte(name, '/')+1:]
 		if h.text != nil {
-			p.origins.learn(h.text, len(h.host), slash+1)
+			h.place = event.PlaceOf(h.host, h.stream)
+			p.origins.learn(h.text, len(h.host), slash+1, h.place)
 		}
 	case hasPrefix(name, "postfix"):
 		// rsyslog cuts names at the slash when it writes RFC 5424.
@@ -215,7 +217,7 @@ func (p *postfix) add(h *postfixHeader, id []byte, kind event.Kind, dst []event.
 	e := &dst[len(dst)-1]
 	e.Kind, e.Time, e.Delay = kind, h.time, -1
 	e.Host, e.QueueID = h.host, id
-	e.Stream = h.stream
+	e.Stream, e.Place = h.stream, h.place
 	return dst
 }
 
