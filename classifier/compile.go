@@ -48,21 +48,21 @@ const (
 	bitVeto uint32 = 1 << 31
 )
 
-// meaning is what a phrase stands for: a condition of a rule, the words of a
+// sense is what a phrase stands for: a condition of a rule, the words of a
 // provider, or the name of a blocklist.
-type meaning struct {
+type sense struct {
 	rule      int32 // index, or -1
 	bit       uint32
-	words     int    // how many words it asks for
+	words     uint16 // how many words it asks for
 	provider  uint16 // index, if it is a provider's words
 	blocklist uint16 // index, if it is a blocklist's name
-	quote            // as written
 }
 
 // tables is everything compiled. It is immutable.
 type tables struct {
 	rules      []compiledRule
-	meanings   []meaning
+	senses     []sense // of the phrases
+	phrases    []quote // as written
 	machine    *automaton
 	keep       *lexicon
 	coded      []int32 // rules without phrases, best rank first
@@ -84,15 +84,14 @@ func compile(s *source) *tables {
 	pc.words = s.words
 	t.providers.compile(s)
 
-	add := func(q quote, rule string, m meaning) {
-		m.quote = q
-		n, err := pc.add(q.s, int32(len(t.meanings)))
+	add := func(q quote, rule string, m sense) {
+		n, err := pc.add(q.s, int32(len(t.senses)))
 		if err != nil {
 			s.faults.add(q.place, rule, "", "phrase %v", err)
 			return
 		}
-		m.words = n
-		t.meanings = append(t.meanings, m)
+		m.words = uint16(n)
+		t.senses, t.phrases = append(t.senses, m), append(t.phrases, q)
 	}
 
 	// The catalogue comes first, so that rules may say {list} for any name of
@@ -122,7 +121,7 @@ func compile(s *source) *tables {
 		l := s.lists[name]
 		lists[name] = uint16(len(t.blocklists))
 		for _, q := range l.text {
-			add(q, "", meaning{rule: -1, blocklist: uint16(len(t.blocklists))})
+			add(q, "", sense{rule: -1, blocklist: uint16(len(t.blocklists))})
 		}
 		t.blocklists = append(t.blocklists, l.Blocklist)
 	}
@@ -130,7 +129,7 @@ func compile(s *source) *tables {
 	for _, id := range sortedKeys(s.providers) {
 		p := s.providers[id]
 		for _, q := range p.text {
-			add(q, "", meaning{rule: -1, provider: t.providers.index[id]})
+			add(q, "", sense{rule: -1, provider: t.providers.index[id]})
 		}
 	}
 	for _, id := range sortedKeys(s.rules) {
@@ -176,19 +175,19 @@ func compile(s *source) *tables {
 			c.need |= bitAny
 		}
 		for _, q := range r.any {
-			add(q, r.id, meaning{rule: index, bit: bitAny})
+			add(q, r.id, sense{rule: index, bit: bitAny})
 			if r.distinctive && len(c.providers) == 1 {
-				add(q, r.id, meaning{rule: -1, provider: c.providers[0]})
+				add(q, r.id, sense{rule: -1, provider: c.providers[0]})
 			}
 		}
 		for i, group := range r.all {
 			c.need |= 2 << i
 			for _, q := range group {
-				add(q, r.id, meaning{rule: index, bit: 2 << i})
+				add(q, r.id, sense{rule: index, bit: 2 << i})
 			}
 		}
 		for _, q := range r.not {
-			add(q, r.id, meaning{rule: index, bit: bitVeto})
+			add(q, r.id, sense{rule: index, bit: bitVeto})
 		}
 		if !hasText {
 			t.coded = append(t.coded, index)

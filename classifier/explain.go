@@ -67,7 +67,7 @@ func (s *Session) explain(q *query) Explanation {
 	t := s.t
 	matches := map[int32][]Match{}
 	s.judge.trace = func(index int32, from, to int16) {
-		m := &t.meanings[index]
+		m, p := &t.senses[index], &t.phrases[index]
 		if m.rule < 0 || m.bit == bitVeto {
 			return
 		}
@@ -75,7 +75,7 @@ func (s *Session) explain(q *query) Explanation {
 			return
 		}
 		start, end := int(s.text.words[from].start), int(s.text.words[to].end)
-		matches[m.rule] = append(matches[m.rule], Match{m.s, m.line, start - 1, end - 1, string(s.text.buf[start:end])})
+		matches[m.rule] = append(matches[m.rule], Match{p.s, p.line, start - 1, end - 1, string(s.text.buf[start:end])})
 	}
 	defer func() { s.judge.trace = nil }()
 	r := s.evaluate(q)

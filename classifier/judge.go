@@ -69,17 +69,11 @@ type judge struct {
 }
 
 func newJudge(t *tables) *judge {
-	j := &judge{t: t, scan: newScanner(t.machine), bits: make([]uint32, len(t.rules)), words: make([]int, len(t.rules))}
-	j.scan.found = j.phrase
-	return j
+	return &judge{t: t, scan: newScanner(t.machine), bits: make([]uint32, len(t.rules)), words: make([]int, len(t.rules))}
 }
 
 // phrase takes one phrase that was found.
-func (j *judge) phrase(index int32, from, to int16) {
-	m := &j.t.meanings[index]
-	if j.trace != nil {
-		j.trace(index, from, to)
-	}
+func (j *judge) phrase(m *sense) {
 	switch {
 	case m.rule >= 0:
 		if j.bits[m.rule] == 0 {
@@ -88,14 +82,14 @@ func (j *judge) phrase(index int32, from, to int16) {
 		}
 		j.bits[m.rule] |= m.bit
 		if m.bit != bitVeto {
-			j.words[m.rule] = max(j.words[m.rule], m.words)
+			j.words[m.rule] = max(j.words[m.rule], int(m.words))
 		}
 	case m.blocklist > 0:
 		if !slices.Contains(j.lists, m.blocklist) {
 			j.lists = append(j.lists, m.blocklist)
 		}
-	case m.words > j.speakerWords || m.words == j.speakerWords && m.provider < j.speaker:
-		j.speaker, j.speakerWords = m.provider, m.words
+	case int(m.words) > j.speakerWords || int(m.words) == j.speakerWords && m.provider < j.speaker:
+		j.speaker, j.speakerWords = m.provider, int(m.words)
 	}
 }
 
@@ -105,6 +99,12 @@ func (j *judge) read(x *text) {
 	j.speaker, j.speakerWords = 0, 0
 	x.split()
 	j.scan.scan(x)
+	for _, h := range j.scan.hits {
+		j.phrase(&j.t.senses[h.phrase])
+		if j.trace != nil {
+			j.trace(h.phrase, h.from, h.to)
+		}
+	}
 }
 
 // decide gathers the evidence for what has been read and returns the verdict.

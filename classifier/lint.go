@@ -121,7 +121,7 @@ func (c *Classifier) Lint() []Fault {
 	hits := map[int32]map[event.Category]int{}
 	var own event.Category
 	s.judge.trace = func(index int32, _, _ int16) {
-		m := &t.meanings[index]
+		m := &t.senses[index]
 		if m.rule < 0 || m.bit != bitAny || t.rules[m.rule].category == own || t.rules[m.rule].weight < weight(own) {
 			return
 		}
@@ -139,9 +139,9 @@ func (c *Classifier) Lint() []Fault {
 		}
 	}
 	for index, by := range hits {
-		m := &t.meanings[index]
+		m, p := &t.senses[index], &t.phrases[index]
 		if r := &t.rules[m.rule]; len(by) >= 5 && m.words == 1 && len(r.not) == 0 {
-			f.add(m.place, r.id, "add words, or conditions under not:", "the phrase %q is found in examples of %d other categories and would win there", m.s, len(by))
+			f.add(p.place, r.id, "add words, or conditions under not:", "the phrase %q is found in examples of %d other categories and would win there", p.s, len(by))
 		}
 	}
 	return sorted(f)

@@ -36,29 +36,24 @@ const (
 // symbol is what the automaton consumes: a term, or a class of them.
 type symbol = int32
 
-// edge leads from a state, or from nowhere (parent < 0), by a symbol to node.
+// edge leads from a state by a symbol to node.
 type edge struct {
 	parent int32
-	node   int32
-	gap    uint8
+	edgeEnd
 }
 
-// edgeBlock has the edges of a symbol whose parents share a word of the bit set
-// of active nodes: one look at it rules the whole block out, so that it costs
-// little if many phrases go on with the same common word.
-type edgeBlock struct {
-	parents  uint64 // which bits of the word the parents have
-	word     int32
-	from, to int32 // automaton.edges[from:to]
+type edgeEnd struct {
+	node int32
+	gap  uint8
 }
 
 // symbolEffect says what a symbol does, by itself and for all classes it is in.
 // The fields are offsets into the automaton's arrays, which keeps what is used
 // together together.
 type symbolEffect struct {
-	blocks int32 // blocks[blocks:next.blocks] go on from a state
-	roots  int32 // flat[roots:ends] begin a phrase
-	ends   int32 // flat[ends:next.roots] are phrases of one word
+	edges int32 // parents and targets[edges:next.edges] go on from a state
+	roots int32 // flat[roots:ends] begin a phrase
+	ends  int32 // flat[ends:next.roots] are phrases of one word
 }
 
 // automaton finds all phrases in a sequence of words.
@@ -67,8 +62,12 @@ type automaton struct {
 	stop []bool // by term
 	// effects has one more entry than there are symbols.
 	effects []symbolEffect
-	blocks  []edgeBlock
-	edges   []edge
+	// Of the edges, parents are looked at far more often than targets: most
+	// are not active.
+	parents []int32
+	targets []edgeEnd
+	// inner is the number of nodes that phrases go on from: the first ones.
+	inner int32
 	// What reaching a node after the first means: flat[phrases:fires] are the
 	// phrases that it ends, flat[fires:end] the classes that it completes.
 	nodes []nodeOutput
@@ -270,7 +269,7 @@ func (c *phraseCompiler) part(part string) ([]symbol, error) {
 		c.keep.add(w)
 		return []symbol{c.terms.term(w)}, nil
 	}
-	return c.literal(part)
+	return c.literal(part), nil
 }
 
 // class returns the symbol of any of the members.
@@ -308,13 +307,13 @@ func (c *phraseCompiler) class(name string, members []string) (symbol, error) {
 
 // literal compiles a word as written, in all the forms in which servers and
 // logs spell it.
-func (c *phraseCompiler) literal(w string) ([]symbol, error) {
+func (c *phraseCompiler) literal(w string) []symbol {
 	stem := strings.HasSuffix(w, "*")
 	plain := strings.TrimSuffix(w, "*")
 	var symbols []symbol
 	if w := strings.ToLower(plain); strings.ContainsAny(w, "-_") && strings.ContainsAny(w, digits) && !strings.Contains(w, ".") && !stem {
 		c.keep.add(w) // a code such as LPN007_420, kept whole
-		return []symbol{c.terms.term(w)}, nil
+		return []symbol{c.terms.term(w)}
 	}
 	forms := [][]string{c.split(plain)}
 	for _, v := range spellings(plain) {
@@ -359,7 +358,7 @@ func (c *phraseCompiler) literal(w string) ([]symbol, error) {
 			symbols = append(symbols, s)
 		}
 	}
-	return symbols, nil
+	return symbols
 }
 
 const digits = "0123456789"
@@ -456,16 +455,27 @@ func (c *phraseCompiler) finish() *automaton {
 	// What each symbol leads to by itself, and the nodes that are one symbol
 	// long: reaching these is the same as reading the symbol, so the classes
 	// that they complete are resolved here and not for each text.
-	// Nodes that begin a phrase are numbered first: they are used all the time
-	// and stay together in the first-level cache.
+	// Nodes that phrases go on from are numbered first, and of these the ones
+	// that begin a phrase: whether a node is active, and where, matters only
+	// for them, and so stays in the first-level cache.
+	followed := make([]bool, c.next)
+	for _, k := range c.order {
+		if k.parent >= 0 {
+			followed[k.parent] = true
+		}
+	}
 	id := make([]int32, c.next)
 	next := int32(0)
-	for _, first := range []bool{true, false} {
+	for pass := range 3 {
 		for _, k := range c.order {
-			if (k.parent < 0) == first {
-				id[c.nodes[k]] = next
+			n := c.nodes[k]
+			if (pass < 2) == followed[n] && (pass != 0 || k.parent < 0) && (pass != 1 || k.parent >= 0) {
+				id[n] = next
 				next++
 			}
+		}
+		if pass == 1 {
+			a.inner = next
 		}
 	}
 	single := map[int32]symbol{}
@@ -473,15 +483,13 @@ func (c *phraseCompiler) finish() *automaton {
 	for i := range roots {
 		roots[i] = -1
 	}
-	followed := make([]bool, c.next)
 	for _, k := range c.order {
 		s, n := number(k.symbol), id[c.nodes[k]]
 		if k.parent < 0 {
 			single[n], roots[s] = s, n
 			continue
 		}
-		edges[s] = append(edges[s], edge{id[k.parent], n, k.gap})
-		followed[id[k.parent]] = true
+		edges[s] = append(edges[s], edge{id[k.parent], edgeEnd{n, k.gap}})
 	}
 	classes := make([][]symbol, symbols) // that a symbol completes by itself
 	fires, phrases := make([][]symbol, c.next), make([][]int32, c.next)
@@ -518,7 +526,7 @@ func (c *phraseCompiler) finish() *automaton {
 		seen[s] = true
 		on = append(on, edges[s]...)
 		if n := roots[s]; n >= 0 {
-			if followed[n] {
+			if n < a.inner {
 				first = append(first, n)
 			}
 			ends = append(ends, phrases[n]...)
@@ -535,22 +543,16 @@ func (c *phraseCompiler) finish() *automaton {
 		slices.SortFunc(on, func(x, y edge) int { return cmp.Or(cmp.Compare(x.parent, y.parent), cmp.Compare(x.node, y.node)) })
 		slices.Sort(first)
 		e := &a.effects[s]
-		e.blocks = int32(len(a.blocks))
+		e.edges = int32(len(a.parents))
 		for _, x := range on {
-			if n := len(a.blocks); n == int(e.blocks) || a.blocks[n-1].word != x.parent>>6 {
-				a.blocks = append(a.blocks, edgeBlock{word: x.parent >> 6, from: int32(len(a.edges))})
-			}
-			b := &a.blocks[len(a.blocks)-1]
-			b.parents |= 1 << (x.parent & 63)
-			a.edges = append(a.edges, x)
-			b.to = int32(len(a.edges))
+			a.parents, a.targets = append(a.parents, x.parent), append(a.targets, x.edgeEnd)
 		}
 		e.roots = int32(len(a.flat))
 		a.flat = append(a.flat, first...)
 		e.ends = int32(len(a.flat))
 		a.flat = append(a.flat, ends...)
 	}
-	a.effects[symbols] = symbolEffect{int32(len(a.blocks)), int32(len(a.flat)), int32(len(a.flat))}
+	a.effects[symbols] = symbolEffect{int32(len(a.parents)), int32(len(a.flat)), int32(len(a.flat))}
 	return a
 }
 
@@ -563,23 +565,28 @@ type progress struct {
 // Positions and indexes fit: a text of maxText bytes has fewer words.
 const _ = int16(maxText)
 
+// hit is a phrase that was found, with the indexes of its first and last word.
+type hit struct {
+	phrase   int32
+	from, to int16
+}
+
 // scanner runs the automaton over one text after the other, for one goroutine.
 type scanner struct {
 	a      *automaton
-	active []uint64   // a bit for each node that has been reached
+	active []uint64   // a bit for each inner node that has been reached
 	state  []progress // of the active nodes
-	// found is called for each phrase that ends, with the indexes of its first
-	// and last word.
-	found func(phrase int32, from, to int16)
+	hits   []hit      // in the order in which the phrases end
 }
 
 func newScanner(a *automaton) *scanner {
-	return &scanner{a: a, state: make([]progress, len(a.nodes)), active: make([]uint64, len(a.nodes)/64+1)}
+	return &scanner{a: a, state: make([]progress, a.inner), active: make([]uint64, a.inner/64+1)}
 }
 
 // scan finds all phrases in t.
 func (s *scanner) scan(t *text) {
 	clear(s.active)
+	s.hits = s.hits[:0]
 	position := int16(0)
 	for i, w := range t.words {
 		word := t.buf[w.start:w.end]
@@ -659,38 +666,36 @@ func (s *scanner) word(word []byte, position, index int16) int16 {
 func (s *scanner) fire(y symbol, start, end, from, to int16) {
 	active, state := s.active, s.state
 	this, next := &s.a.effects[y], &s.a.effects[y+1]
-	for i := this.blocks; i < next.blocks; i++ {
-		b := &s.a.blocks[i]
-		if active[b.word]&b.parents == 0 {
+	parents := s.a.parents[this.edges:next.edges]
+	for i, parent := range parents {
+		if active[parent>>6]&(1<<(parent&63)) == 0 {
 			continue
 		}
-		for _, e := range s.a.edges[b.from:b.to] {
-			if active[b.word]&(1<<(e.parent&63)) == 0 {
-				continue
-			}
-			p := state[e.parent]
-			if start <= p.end || e.gap != gapAny && start-p.end-1 > int16(e.gap) {
-				continue
-			}
-			s.reach(e.node, progress{p.start, end, p.from, to})
+		p := state[parent]
+		e := s.a.targets[int(this.edges)+i]
+		if start <= p.end || e.gap != gapAny && start-p.end-1 > int16(e.gap) {
+			continue
 		}
+		s.reach(e.node, progress{p.start, end, p.from, to})
 	}
 	for _, n := range s.a.flat[this.roots:this.ends] {
 		active[n>>6] |= 1 << (n & 63)
 		state[n] = progress{start, end, from, to}
 	}
 	for _, phrase := range s.a.flat[this.ends:next.roots] {
-		s.found(phrase, from, to)
+		s.hits = append(s.hits, hit{phrase, from, to})
 	}
 }
 
 // reach enters a node that is not the first of a phrase.
 func (s *scanner) reach(node int32, p progress) {
-	s.active[node>>6] |= 1 << (node & 63)
-	s.state[node] = p
+	if node < s.a.inner {
+		s.active[node>>6] |= 1 << (node & 63)
+		s.state[node] = p
+	}
 	o := &s.a.nodes[node]
 	for _, phrase := range s.a.flat[o.phrases:o.fires] {
-		s.found(phrase, p.from, p.to)
+		s.hits = append(s.hits, hit{phrase, p.from, p.to})
 	}
 	for _, f := range s.a.flat[o.fires:o.end] {
 		s.fire(f, p.start, p.end, p.from, p.to)
