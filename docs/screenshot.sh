@@ -10,14 +10,18 @@ if ! command -v chromium >/dev/null || ! command -v pngquant >/dev/null; then
 fi
 work=$(mktemp -d)
 go build -o "$work/bouncemeter" ./cmd/bouncemeter
-address=127.0.0.1:9731
-"$work/bouncemeter" demo --listen "$address" --for 10m >"$work/log" &
+"$work/bouncemeter" demo --listen 127.0.0.1:0 --for 15m >"$work/log" &
 demo=$!
 trap 'kill "$demo" 2>/dev/null || true; wait "$demo" || true; rm -rf "$work"' EXIT
 echo "the incident needs some minutes to show"
-sleep "${WAIT:-300}"
+for _ in $(seq 300); do
+	if grep -q FIRING "$work/log"; then break; fi
+	sleep 1
+done
+sleep "${WAIT:-150}"
+page=$(sed -n 's/^  page *//p' "$work/log")
 chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir="$work/chromium" \
-	--window-size=1200,1460 --timeout=5000 --screenshot="$work/page.png" "http://$address/?last=6h" 2>/dev/null
+	--window-size=1200,1460 --timeout=5000 --screenshot="$work/page.png" "$page?last=6h" 2>/dev/null
 pngquant --force --quality 60-95 --speed 1 --strip --output docs/page.png "$work/page.png"
 size=$(stat -c %s docs/page.png)
 echo "docs/page.png: $size bytes"

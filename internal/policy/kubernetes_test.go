@@ -67,11 +67,11 @@ func TestKubernetesManifests(t *testing.T) {
 				c, err := config.Parse("/etc/bouncemeter/bouncemeter.yaml", []byte(m.Data["bouncemeter.yaml"]), nil, nil)
 				if err != nil {
 					t.Errorf("%s: %v", name, err)
-				} else if c.HTTP.Listen != ":9725" || !strings.HasPrefix(c.Ledger.SQLite, "/var/lib/bouncemeter/") {
-					t.Errorf("%s: the daemon listens on %s and writes %s, which the manifest does not expect", name, c.HTTP.Listen, c.Ledger.SQLite)
+				} else if c.HTTP.Listen != ":9725" || c.StateDir() != "/var/lib/bouncemeter" {
+					t.Errorf("%s: the daemon listens on %s and writes to %s, which the manifest does not expect", name, c.HTTP.Listen, c.StateDir())
 				}
 				configs[m.Metadata.Name] = true
-			case "DaemonSet", "StatefulSet":
+			case "DaemonSet", "Deployment", "StatefulSet":
 				workloads++
 				pod := m.Spec.Template.Spec
 				c := pod.Containers[0]
@@ -99,7 +99,7 @@ func TestKubernetesManifests(t *testing.T) {
 			}
 		}
 	})
-	if workloads != 2 {
+	if workloads != 3 {
 		t.Errorf("%d workloads", workloads)
 	}
 }
