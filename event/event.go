@@ -153,6 +153,9 @@ type Event struct {
 	// bounces, RFC 5321 section 4.5.5) from one that was not.
 	SenderKnown bool
 	Sender      []byte
+	// SenderHidden tells that Sender is no longer as the record has it, but as
+	// privacy asks for: an earlier line told it.
+	SenderHidden bool
 	// SenderDomain is the domain of the sender. Correlation sets it, also
 	// where it has kept no more of the sender than this.
 	SenderDomain []byte

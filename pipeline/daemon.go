@@ -40,7 +40,9 @@ type Options struct {
 	Sinks         []Sink
 	RecordSinks   []RecordSink
 	DeadLetters   DeadLetters
-	Log           *slog.Logger
+	// Privacy is applied to addresses that are stored for later records.
+	Privacy event.Privacy
+	Log     *slog.Logger
 
 	// CommitEvery is how long counts stay in memory at the most, and so how
 	// much is read again after a crash.

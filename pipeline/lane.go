@@ -142,7 +142,7 @@ func (r *runner) resume(ctx context.Context) error {
 	}
 	session := o.NewClassifier()
 	table := correlate.New(correlate.Config{
-		Limit: o.QueueIDs, Lifetime: o.QueueLifetime, Track: true, Classify: session.Classify, Details: len(o.RecordSinks) > 0, EventIDs: r.input.EventIDs,
+		Limit: o.QueueIDs, Lifetime: o.QueueLifetime, Track: true, Classify: session.Classify, Details: len(o.RecordSinks) > 0, Privacy: o.Privacy, EventIDs: r.input.EventIDs,
 	})
 	if err := o.Ledger.Entries(ctx, r.state.ID, func(e ledger.Entry) error { return table.Restore(e.Key, e.Value) }); err != nil {
 		return err

@@ -169,7 +169,11 @@ func (c *Encoder) sender(dst []byte, e *event.Event) []byte {
 	if known && len(d) == 0 && len(e.Sender) == 0 {
 		return append(dst, `,"sender":"","sender_domain":""`...)
 	}
-	dst = c.address(dst, `,"sender":`, e.Sender)
+	if e.SenderHidden { // a hash of a hash would be another person
+		dst = text(dst, `,"sender":`, e.Sender)
+	} else {
+		dst = c.address(dst, `,"sender":`, e.Sender)
+	}
 	if known {
 		dst = quoteDomain(append(dst, `,"sender_domain":`...), d)
 	}

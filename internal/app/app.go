@@ -185,6 +185,7 @@ func (a *App) pipelineOptions() pipeline.Options {
 	o := pipeline.Options{
 		Ledger:        a.ledger,
 		NewClassifier: a.rules.session,
+		Privacy:       privacy(c),
 		RecordSinks:   a.records.all,
 		Sinks:         []pipeline.Sink{a.sink, a.web},
 		Log:           a.log,

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	engine "modernc.org/sqlite"
 	codes "modernc.org/sqlite/lib"
@@ -25,6 +26,9 @@ func fault(path, doing string, err error) error {
 	var e *engine.Error
 	if !errors.As(err, &e) {
 		return fmt.Errorf("ledger %s: %s: %w", path, doing, err)
+	}
+	if strings.Contains(e.Error(), "no such ") { // a table or column that the schema had: its text is damaged
+		return damaged(path, fmt.Errorf("%s: %w", doing, err))
 	}
 	switch e.Code() & 0xff { // the rest are details
 	case codes.SQLITE_CORRUPT, codes.SQLITE_NOTADB:

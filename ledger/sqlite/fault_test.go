@@ -628,3 +628,46 @@ func untilFull(l *sqlite.Ledger, makeRoom func() error) error {
 	}
 	return errors.New("it never got full")
 }
+
+// What happens to a closed ledger is found, wherever it is: a count with a bit
+// turned is no damage to SQLite.
+func TestSumOfAClosedLedger(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	want := filled(t, path)
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	note, err := os.ReadFile(path + "-sum")
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(b, note []byte, at time.Time) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(path, b, 0o600), os.WriteFile(path+"-sum", note, 0o600), os.Chtimes(path, at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bad := append([]byte(nil), good...)
+	bad[len(bad)-1] ^= 1 // in the middle of some row
+	put(bad, note, info.ModTime())
+	for range 2 { // it stays refused
+		if l, err := sqlite.Open(t.Context(), path, sqlite.Options{}); !errors.Is(err, ledger.ErrCorrupt) {
+			t.Errorf("Open gave %v, want ErrCorrupt", err)
+			_ = l
+		}
+	}
+	// A backup that is put back, and what sqlite3 has changed, have another time.
+	put(good, []byte("1 5 5 00\n"), info.ModTime().Add(time.Hour))
+	l := open(t, path)
+	if got := sum(t, l); got != want {
+		t.Errorf("%d attempts, want %d", got, want)
+	}
+	if _, err := os.Stat(path + "-sum"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an open ledger has a note: %v", err)
+	}
+}

@@ -90,7 +90,8 @@ type Ledger struct {
 // A damaged file gives an error that wraps ledger.ErrCorrupt, now or when the
 // damage is met. The tables that decide what counts (lanes, series, marks)
 // are checked at every start, and a file of up to Options.CheckBytes as a
-// whole; that takes a second for 80 MB, so Check is there for larger ones.
+// whole; that takes a second for 80 MB, so Check is there for larger ones. What a
+// disk did to a file between Close and Open is found by a checksum; see sum.go.
 func Open(ctx context.Context, path string, o Options) (*Ledger, error) {
 	o.setDefaults()
 	folder := filepath.Dir(path)
@@ -107,7 +108,11 @@ func Open(ctx context.Context, path string, o Options) (*Ledger, error) {
 	}
 	l := newLedger(path, o)
 	l.lock = held
-	if err := l.openWriter(ctx); err != nil {
+	err = fault(path, "open", takeSum(path))
+	if err == nil {
+		err = l.openWriter(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(err, unlock(held))
 	}
 	l.openReaders()
@@ -322,7 +327,9 @@ func (l *Ledger) Close() error {
 			c := <-l.turn
 			close(l.turn)
 			// The last connection moves the log into the file as it closes.
-			errs = append(errs, c.close(), unlock(l.lock))
+			errs = append(errs, c.close())
+			noteSum(l.path)
+			errs = append(errs, unlock(l.lock))
 		}
 		l.closeErr = fault(l.path, "close", errors.Join(errs...))
 	})

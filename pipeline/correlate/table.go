@@ -38,9 +38,11 @@ type Config struct {
 	// Classify, if set, judges anew an attempt whose recipient only the table
 	// knows; see event.Event.DeliveryID.
 	Classify func(*event.Event)
-	// Details also keeps the full sender, the client and the message id, for
+	// Details also keeps the sender's address, the client and the message id, for
 	// those who store records. It costs about 200 bytes a message.
 	Details bool
+	// Privacy is applied to what Details keeps, since it is stored.
+	Privacy event.Privacy
 	// EventIDs is how many ids of events are remembered at the most, for
 	// Repeated; zero remembers none. Each takes up to 40 bytes.
 	EventIDs int
@@ -247,10 +249,10 @@ func (t *Table) keep(key uint64, e *event.Event) {
 		t.details[key] = d
 	}
 	if e.SenderKnown {
-		d.sender = bytes.Clone(e.Sender)
+		d.sender = t.config.Privacy.AppendAddress(nil, e.Sender)
 	}
 	if e.Client != nil {
-		d.client = bytes.Clone(e.Client)
+		d.client = t.config.Privacy.Append(nil, e.Client)
 	}
 	if e.MessageID != nil {
 		d.messageID = bytes.Clone(e.MessageID)
@@ -355,7 +357,7 @@ func (t *Table) complete(e *event.Event, key uint64, m *entry) {
 	}
 	if d := t.details[key]; d != nil {
 		if e.Sender == nil {
-			e.Sender = d.sender
+			e.Sender, e.SenderHidden = d.sender, len(d.sender) > 0
 		}
 		if e.Client == nil {
 			e.Client = d.client

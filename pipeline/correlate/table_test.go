@@ -2,6 +2,7 @@ package correlate
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -133,16 +134,25 @@ func TestLifetime(t *testing.T) {
 	}
 }
 
+// What is kept for records is stored, so it is as privacy asks for.
 func TestDetails(t *testing.T) {
-	tab := New(Config{Details: true, Track: true})
-	tab.Apply(at(0, event.Event{Kind: event.Arrival, Client: []byte("app[192.0.2.1]")}))
-	tab.Apply(at(0, event.Event{Kind: event.Arrival, MessageID: []byte("m1@shop.example")}))
-	tab.Apply(at(0, from("a@shop.example")))
-	tab = restart(t, tab, store{})
-	e := at(1, to("x@example.com", event.Delivered, 0))
-	tab.Apply(e)
-	if string(e.Client) != "app[192.0.2.1]" || string(e.MessageID) != "m1@shop.example" || string(e.Sender) != "a@shop.example" {
-		t.Errorf("client %q, message id %q, sender %q", e.Client, e.MessageID, e.Sender)
+	for addresses, want := range map[event.Addresses]string{event.KeepAddresses: "a@shop.example", event.DomainOnly: "*@shop.example"} {
+		tab := New(Config{Details: true, Track: true, Privacy: event.Privacy{Addresses: addresses}})
+		tab.Apply(at(0, event.Event{Kind: event.Arrival, Client: []byte("app[192.0.2.1]")}))
+		tab.Apply(at(0, event.Event{Kind: event.Arrival, MessageID: []byte("m1@shop.example")}))
+		tab.Apply(at(0, from("a@shop.example")))
+		stored := store{}
+		tab = restart(t, tab, stored)
+		e := at(1, to("x@example.com", event.Delivered, 0))
+		tab.Apply(e)
+		if string(e.Client) != "app[192.0.2.1]" || string(e.MessageID) != "m1@shop.example" || string(e.Sender) != want || !e.SenderHidden {
+			t.Errorf("client %q, message id %q, sender %q", e.Client, e.MessageID, e.Sender)
+		}
+		for _, v := range stored {
+			if addresses == event.DomainOnly && strings.Contains(v, "a@shop") {
+				t.Errorf("stored: %q", v)
+			}
+		}
 	}
 }
 

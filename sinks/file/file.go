@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/bouncemeter/bouncemeter/event"
 	"github.com/bouncemeter/bouncemeter/event/record"
@@ -65,16 +66,18 @@ type Sink struct {
 
 	syncing sync.Mutex // held during a sync, so that one serves all lanes that wait
 
-	mu    sync.Mutex
-	file  appender // nil if it has to be opened
-	info  fs.FileInfo
-	size  int64
-	torn  bool // the file ends within a line
-	stats Stats
+	mu   sync.Mutex
+	file appender // nil if it has to be opened
+	info fs.FileInfo
+	size int64
+	torn bool // the file ends within a line
 	// Writes are numbered. The disk has those up to synced, and perhaps none of
 	// those up to lost that it had not before: after a failed sync, another one
 	// proves nothing.
 	written, synced, lost int64
+
+	counted sync.Mutex // guards stats; not held while anything is written
+	stats   Stats
 }
 
 // appender is the part of an *os.File that is used.
@@ -102,8 +105,8 @@ func openFile(path string) (appender, error) {
 
 // Stats tells what has been written.
 func (s *Sink) Stats() Stats {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.counted.Lock()
+	defer s.counted.Unlock()
 	return s.stats
 }
 
@@ -162,16 +165,17 @@ func syncFolder(path string) error {
 }
 
 // put appends whole lines, n records, and returns once they are as durable as
-// configured. After an error some of them may be there, and whole.
-func (s *Sink) put(lines []byte, n int64) error {
-	number, err := s.write(lines)
+// configured. After an error some of them may be there, and whole. A pipe that
+// nobody reads is waited for until ctx is done.
+func (s *Sink) put(ctx context.Context, lines []byte, n int64) error {
+	number, err := s.write(ctx, lines)
 	failpoint.RecordsWritten.Hit()
 	if err == nil && s.config.Sync {
 		err = s.sync(number)
 		failpoint.RecordsSynced.Hit()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.counted.Lock()
+	defer s.counted.Unlock()
 	s.stats.Failing = err != nil
 	if err != nil {
 		s.stats.Failures++
@@ -184,11 +188,19 @@ func (s *Sink) put(lines []byte, n int64) error {
 
 // write appends lines and returns the number of the write. What a full disk has
 // cut is taken back.
-func (s *Sink) write(lines []byte) (number int64, err error) {
+func (s *Sink) write(ctx context.Context, lines []byte) (number int64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return 0, fmt.Errorf("write the file of records: %w", err)
+	}
 	if err := s.follow(int64(len(lines))); err != nil {
 		return 0, err
+	}
+	if pipe, ok := s.file.(interface{ SetWriteDeadline(time.Time) error }); ok && !s.info.Mode().IsRegular() {
+		_ = pipe.SetWriteDeadline(time.Time{})
+		stop := context.AfterFunc(ctx, func() { _ = pipe.SetWriteDeadline(time.Unix(1, 0)) })
+		defer stop()
 	}
 	if s.torn {
 		if _, err := s.file.Write([]byte{'\n'}); err != nil {
@@ -249,7 +261,9 @@ func (s *Sink) leave() error {
 		}
 		s.synced = s.written
 	}
+	s.counted.Lock()
 	s.stats.Rotations++
+	s.counted.Unlock()
 	err := s.file.Close()
 	s.file = nil
 	if err != nil && !s.config.Sync {
@@ -350,11 +364,11 @@ func (w *writer) Add(r *pipeline.Record) {
 func (w *writer) Full() bool { return len(w.lines) >= most }
 
 // Flush implements pipeline.RecordWriter.
-func (w *writer) Flush(context.Context) error {
+func (w *writer) Flush(ctx context.Context) error {
 	if w.records == 0 {
 		return nil
 	}
-	if err := w.sink.put(w.lines, w.records); err != nil {
+	if err := w.sink.put(ctx, w.lines, w.records); err != nil {
 		return err
 	}
 	w.lines, w.records = w.lines[:0], 0

@@ -2,6 +2,7 @@ package file
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -378,11 +380,11 @@ func TestFailedSyncIsEverybodys(t *testing.T) {
 	if err := s.Close(); err != nil { // so that it is opened with faults
 		t.Fatal(err)
 	}
-	first, err := s.write([]byte("{\"position\":\"a\"}\n"))
+	first, err := s.write(t.Context(), []byte("{\"position\":\"a\"}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := s.write([]byte("{\"position\":\"b\"}\n"))
+	second, err := s.write(t.Context(), []byte("{\"position\":\"b\"}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -394,7 +396,7 @@ func TestFailedSyncIsEverybodys(t *testing.T) {
 		t.Errorf("the other lane is told %v", err)
 	}
 	for _, name := range []string{"a", "b"} {
-		if err := s.put([]byte("{\"position\":\""+name+"\"}\n"), 1); err != nil {
+		if err := s.put(t.Context(), []byte("{\"position\":\""+name+"\"}\n"), 1); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -441,4 +443,38 @@ func BenchmarkAdd(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+}
+
+// A pipe that nobody reads holds up who writes to it until he is told to stop, and
+// nobody else.
+func TestPipeThatNobodyReads(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Config{Path: path, Sync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.put(ctx, make([]byte, 1<<20), 1) }()
+	select {
+	case err := <-ended:
+		t.Fatalf("it took more than a pipe holds: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	if got := s.Stats(); got.Records != 0 {
+		t.Errorf("%+v", got)
+	}
+	stop()
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("no error")
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it cannot be stopped")
+	}
 }

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Runs the end-to-end tests against real servers, as root on Debian.
-# Installs the Debian packages postfix (not configured, not started), logrotate,
-# xz-utils, rsyslog with TLS, and what writes a journal of systemd, as far as they
+# Installs the Debian packages postfix (not configured, not started),
+# rsyslog with TLS, and what writes a journal of systemd, as far as they
 # are missing. Exim, Sendmail and OpenSMTPD exclude each other as packages: their
 # files are unpacked into a folder, and only the libraries that they need are
 # installed.
 set -euo pipefail
 cd "$(dirname "$0")"
-if ! command -v postfix >/dev/null || ! command -v logrotate >/dev/null || ! command -v xz >/dev/null; then
+if ! command -v postfix >/dev/null; then
 	echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postfix logrotate xz-utils >/dev/null
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postfix >/dev/null
 fi
 if ! dpkg -s rsyslog rsyslog-openssl >/dev/null 2>&1; then
 	apt-get update -qq

@@ -26,14 +26,6 @@ func short(t *testing.T) bool {
 	}
 }
 
-// root skips a test unless it may mount file systems.
-func root(t *testing.T) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("needs root, to mount small file systems")
-	}
-}
-
 // figure says what was done or measured, for the table.
 func figure(t *testing.T, format string, args ...any) {
 	t.Helper()

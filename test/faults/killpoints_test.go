@@ -68,6 +68,7 @@ var throughASpool = []killPoint{
 // Killed at every step of the way to the ledger, again and again, while the log
 // grows and rotates: the counts are exact, and no record is missing.
 func TestKillPoints(t *testing.T) {
+	t.Parallel()
 	kills := 200
 	if short(t) {
 		kills = 2 * len(onTheWayOfALine)
@@ -80,7 +81,7 @@ func TestKillPoints(t *testing.T) {
 	records := filepath.Join(dir, "records.jsonl")
 	site := rig.NewSite(t, rig.Build(t, "failpoint"), dir, rig.Tail(w.Path)+fmt.Sprintf(`
 limits: {commit_every: 100ms}
-sinks: [{kind: file, path: %s, max_bytes: 200KiB, keep: 100000}]`, records))
+sinks: [{kind: file, path: %s, max_bytes: 1MiB, keep: 2000}]`, records))
 	ctx, stop := context.WithCancel(t.Context())
 	written := make(chan error, 1)
 	go func() { written <- w.Run(ctx) }()
@@ -111,6 +112,7 @@ sinks: [{kind: file, path: %s, max_bytes: 200KiB, keep: 100000}]`, records))
 
 // The same for events that are received: each that was acknowledged counts once.
 func TestKillPointsOfASpool(t *testing.T) {
+	t.Parallel()
 	kills := 30
 	if short(t) {
 		kills = 2 * len(throughASpool)

@@ -25,7 +25,7 @@ import (
 	"github.com/bouncemeter/bouncemeter/test/internal/oracle"
 )
 
-// builds holds the programs that were built, by their tags, in a folder that
+// builds holds the programs that were built, by name, in a folder that
 // Main removes.
 var builds struct {
 	sync.Mutex
@@ -45,9 +45,15 @@ func Main(m *testing.M) {
 // Build returns the path of the real program, built with tags.
 func Build(t testing.TB, tags string) string {
 	t.Helper()
+	return build(t, tags, "-tags", tags)
+}
+
+// build returns the path of the program of a name, which is built once.
+func build(t testing.TB, name string, flags ...string) string {
+	t.Helper()
 	builds.Lock()
 	defer builds.Unlock()
-	if path := builds.paths[tags]; path != "" {
+	if path := builds.paths[name]; path != "" {
 		return path
 	}
 	if builds.folder == "" {
@@ -57,21 +63,21 @@ func Build(t testing.TB, tags string) string {
 		}
 		builds.folder, builds.paths = folder, make(map[string]string)
 	}
-	path := filepath.Join(builds.folder, "bouncemeter-"+tags)
-	if out, err := exec.Command("go", "build", "-tags", tags, "-o", path, "github.com/bouncemeter/bouncemeter/cmd/bouncemeter").CombinedOutput(); err != nil {
+	path := filepath.Join(builds.folder, "bouncemeter-"+name)
+	args := append(append([]string{"build"}, flags...), "-o", path, "github.com/bouncemeter/bouncemeter/cmd/bouncemeter")
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	builds.paths[tags] = path
+	builds.paths[name] = path
 	return path
 }
 
 // Site is a folder with a configuration, for one daemon after the other.
 type Site struct {
-	Binary               string
-	Dir, Config, Ledger  string
-	Address              string // of the page
-	Prefix               []string
-	configured, settings string
+	Binary              string
+	Dir, Config, Ledger string
+	Address             string   // of the page
+	Prefix              []string // what the program is started by, such as prlimit
 }
 
 // NewSite makes a site in dir whose configuration is settings, a ledger and a free
@@ -220,7 +226,8 @@ func (d *Daemon) Refused(t testing.TB, code int, want ...string) {
 
 // Get returns the status and body of a page, or 0 while there is no server.
 func (s *Site) Get(path string) (status int, body string) {
-	r, err := http.Get("http://" + s.Address + path)
+	client := http.Client{Timeout: 30 * time.Second}
+	r, err := client.Get("http://" + s.Address + path)
 	if err != nil {
 		return 0, ""
 	}
@@ -304,6 +311,12 @@ func (s *Site) Exact(t testing.TB, log string) {
 	if err := want.Differs(Report(t, s.Binary, "--ledger", s.Ledger)); err != nil {
 		t.Errorf("the ledger: %v", err)
 	}
+	s.SameAsOneShot(t, log)
+}
+
+// SameAsOneShot checks that the ledger says what a one-shot report of a log says.
+func (s *Site) SameAsOneShot(t testing.TB, log string) {
+	t.Helper()
 	ledger, once := ReportJSON(t, s.Binary, "--ledger", s.Ledger), ReportJSON(t, s.Binary, "--timezone", "UTC", log)
 	if !bytes.Equal(ledger, once) {
 		t.Errorf("the ledger's report differs from that of the log:\n%s", firstDifference(ledger, once))
