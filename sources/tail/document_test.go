@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -119,4 +120,50 @@ func TestStreamIsNotHeldUp(t *testing.T) {
 	if n, err := lines(bufio.NewReaderSize(r, firstLineBytes)).Read(p); err != nil || string(p[:n]) != "Jan 12" {
 		t.Errorf("%q, %v", p[:n], err)
 	}
+}
+
+// FuzzDocument compares with encoding/json: a line for each value, and for each
+// element of an array on the top level.
+func FuzzDocument(f *testing.F) {
+	for _, s := range []string{"[\n{\"a\":[1,\"x\\\"]\"]},\n{}\n]", "{\n\"a\":1}{\"b\":[]}[1,2]", "[[1],[{}]]\n[]", "{\"a\":\"[{\\\\\"}", "[\"a b\", 1 , null]"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := io.ReadAll(&document{r: iotest.HalfReader(strings.NewReader(text))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) > 2*len(text)+1 {
+			t.Fatalf("%d bytes of %d", len(got), len(text))
+		}
+		var want bytes.Buffer
+		add := func(raw json.RawMessage) {
+			if err := json.Compact(&want, raw); err != nil {
+				t.Fatal(err)
+			}
+			want.WriteByte('\n')
+		}
+		for d := json.NewDecoder(strings.NewReader(text)); ; {
+			var value json.RawMessage
+			if err := d.Decode(&value); err == io.EOF {
+				break
+			} else if err != nil {
+				return // what is broken is somebody else's business
+			}
+			var elements []json.RawMessage
+			switch {
+			case value[0] == '[' && json.Unmarshal(value, &elements) == nil:
+				for _, e := range elements {
+					add(e)
+				}
+			case value[0] == '{':
+				add(value)
+			default:
+				return // no record
+			}
+		}
+		if want.String() != string(got) {
+			t.Errorf("%q is read as %q, want %q", text, got, want.String())
+		}
+	})
 }
