@@ -91,6 +91,9 @@ func (p *exim) Parse(line []byte, dst []event.Event) ([]event.Event, error) {
 	case "<=", "(=":
 		return p.arrival(&h, text[3:], dst), nil
 	case "=>", "->", ">>":
+		if hasPrefix(text[3:], "blackhole (") { // our own server threw it away
+			return dst, nil
+		}
 		return p.attempt(&h, event.Delivered, text[3:], dst)
 	case "**":
 		return p.attempt(&h, event.Bounced, text[3:], dst)
@@ -346,14 +349,14 @@ fields:
 		}
 	}
 	switch {
-	case errno <= eximRetryBase, hasPrefix(reason, notReached):
+	case errno <= eximRetryBase, deferred && hasPrefix(reason, notReached):
 		// Not tried: the cause is that of the attempt before.
 		e.Repeat, r.Text = true, nil
 	case errno > 0 && len(system) == len(reason):
 		r.Stage = event.StageConnect
 	default:
 		// Nothing was tried for this message.
-		e.Repeat = hasPrefix(reason, "all hosts for '") || hasPrefix(reason, "all hosts have been failing ")
+		e.Repeat = hasPrefix(reason, "all hosts for '") || hasPrefix(reason, "all hosts have been failing ") || hasPrefix(reason, notReached)
 		eximReason(e, reason)
 	}
 	return added, nil
