@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -521,25 +522,105 @@ func TestTexts(t *testing.T) {
 	}
 }
 
-// BenchmarkWindow is a minute of 20,000 series with traffic each.
-func BenchmarkWindow(b *testing.B) {
-	d := detector(b, Config{})
-	x := mail{seed: 1, rate: 5, domains: 1000}
-	minutes := make([][]Row, 60)
-	for m := range minutes {
-		minutes[m] = x.minute(m)
+// TestYear lets a year go by in which domains come and go, incidents happen and
+// providers find new words: what is kept does not grow.
+func TestYear(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a while")
 	}
+	rules := append(DefaultRules(), Rule{Name: "wordings", Kind: Template, By: []Dimension{Provider}},
+		Rule{Name: "burn", Kind: Burn, Objective: 0.99, By: []Dimension{Provider}}, Rule{Name: "drop", Kind: Drop, By: []Dimension{Provider}})
+	d := detector(t, Config{Rules: rules})
+	r := rand.New(rand.NewPCG(12, 0))
+	var rows []Row
+	var half, year int
+	for m := range 365 * day {
+		rows = rows[:0]
+		today := m / day
+		incident := m%(9*day) < 90
+		for _, p := range providers[:2] {
+			for i := range 4 {
+				domain := fmt.Sprintf("d%d.example", i)
+				if i == 3 {
+					domain = fmt.Sprintf("day%d.example", today) // never comes again
+				}
+				k := 0
+				if ratio := r.Float64(); ratio < 0.03 || incident && i < 2 && ratio < 0.5 {
+					k = 1 + r.IntN(2)
+				}
+				rows = append(rows, Row{Source: "mta1", Outcome: "delivered", Provider: p, SenderDomain: domain, Host: "mx1", Firsts: int64(9 - k)})
+				if k > 0 {
+					rows = append(rows, Row{Source: "mta1", Outcome: "bounced", Category: "policy", Provider: p, SenderDomain: domain, Host: "mx1", Firsts: int64(k)})
+				}
+			}
+		}
+		if m%7 == 0 {
+			d.Hear([]Heard{{Provider: "gmail", Text: "550 as ever", Attempts: 5}, {Provider: "gmail", Text: fmt.Sprintf("550 of day %d", today), Attempts: 1}})
+		}
+		d.Window(start+int64(m)*60, rows)
+		if m%day == day/2 {
+			size := len(d.State())
+			if today < 180 && today > 60 {
+				half = max(half, size)
+			} else if today >= 180 {
+				year = max(year, size)
+			}
+		}
+	}
+	// A wording takes some ten bytes, up to mostWordings a provider.
+	if allowed := half + half/5 + 180*12; year > allowed {
+		t.Errorf("the state takes %d bytes in the second half of the year, %d in the first", year, half)
+	}
+	if n := len(d.alerts); n > 100 {
+		t.Errorf("%d alerts are kept", n)
+	}
+}
+
+// BenchmarkWindow is a minute of 20,000 series: 5,000 pairs of a domain and a
+// provider with mail in four of five minutes, four categories each.
+func BenchmarkWindow(b *testing.B) {
+	const pairs, minutes = 5000, 40
+	all := []string{"spf_failed", "user_unknown", "rate_limited", "spam_content"}
+	r := rand.New(rand.NewPCG(1, 1))
+	windows := make([][]Row, minutes)
+	for m := range windows {
+		for i := range pairs {
+			if r.IntN(5) == 0 {
+				continue
+			}
+			x := Row{Source: "mta1", Outcome: "delivered", Provider: providers[i%4], SenderDomain: fmt.Sprintf("d%d.example", i/4), Host: "mx1", Firsts: int64(1 + r.IntN(10))}
+			windows[m] = append(windows[m], x)
+			for c, name := range all {
+				if r.Float64() < 0.01 || m == 0 && i%5 == c%5 || m < 5 {
+					x.Outcome, x.Category, x.Firsts = "bounced", name, 1
+					windows[m] = append(windows[m], x)
+				}
+			}
+		}
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	d := detector(b, Config{Rules: []Rule{{Name: "bench", Kind: Ratio, By: []Dimension{SenderDomain, Provider, Category}, Match: Match{Categories: all}}}})
 	m := 0
 	for ; m < 300; m++ {
-		d.Window(start+int64(m)*60, minutes[m%60])
+		w := m % minutes
+		if m >= minutes {
+			w = 5 + m%(minutes-5) // the first five make all series
+		}
+		d.Window(start+int64(m)*60, windows[w])
 	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	n := float64(len(d.series))
 	b.ReportAllocs()
 	b.ResetTimer()
-	for range b.N {
-		d.Window(start+int64(m)*60, minutes[m%60])
+	for b.Loop() {
+		d.Window(start+int64(m)*60, windows[5+m%(minutes-5)])
 		m++
 	}
-	s := d.Stats()
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(s.Series+s.Scopes), "ns/series")
-	b.ReportMetric(float64(len(d.State()))/float64(s.Series+s.Scopes), "B/series")
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/series")
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/n, "B/series")
+	b.ReportMetric(float64(len(d.State()))/n, "stored-B/series")
+	b.ReportMetric(n, "series")
 }
