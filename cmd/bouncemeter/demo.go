@@ -201,7 +201,7 @@ func alertNews(ctx context.Context, l app.Ledger, seen *int64, address string) (
 		paragraph(&b, a.Summary)
 		if a.State == notify.Firing {
 			for _, t := range a.Templates[:min(len(a.Templates), 1)] {
-				paragraph(&b, "They say: "+t.Text)
+				paragraph(&b, "They say, for example: "+t.Text)
 			}
 			paragraph(&b, "What to do: "+a.Advice)
 		}

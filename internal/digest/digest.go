@@ -322,15 +322,17 @@ func (d *Digest) alerts(ctx context.Context, l Ledger) error {
 	return nil
 }
 
-// span is what the time is called.
+// span is what the time is called: "week", "day", "3 hours".
 func (d *Digest) span() string {
 	switch s := d.Until.Sub(d.From); {
-	case s >= 6*24*time.Hour && s <= 8*24*time.Hour:
+	case s >= 167*time.Hour && s <= 169*time.Hour: // clocks may have changed
 		return "week"
 	case s >= 23*time.Hour && s <= 25*time.Hour:
 		return "day"
+	case s < 72*time.Hour:
+		return quantity(int(s.Hours()), "hour")
 	default:
-		return "time"
+		return quantity(int(s.Hours())/24, "day")
 	}
 }
 
@@ -357,7 +359,7 @@ func (d *Digest) Lines() []string {
 	const clock = "Mon 2 Jan 15:04"
 	say("From %s to %s %s of %s messages failed at first: %s.", d.From.Format(clock), d.Until.Format(clock+" MST"), number(d.Now.Failures), number(d.Now.Attempts), percent(d.Now.Ratio()))
 	if d.Before.Attempts > 0 {
-		say("The %s before it was %s of %s: %s.", d.span(), number(d.Before.Failures), number(d.Before.Attempts), percent(d.Before.Ratio()))
+		say("In the %s before it was %s of %s: %s.", d.span(), number(d.Before.Failures), number(d.Before.Attempts), percent(d.Before.Ratio()))
 	} else {
 		say("There is nothing of the %s before to compare with.", d.span())
 	}

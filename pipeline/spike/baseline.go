@@ -77,7 +77,7 @@ type baseline struct {
 func (d *Detector) baseline(s *series) baseline {
 	var b baseline
 	b.p = (s.a + a0) / (s.b + a0/d.parents[s.parent].q)
-	b.phi = max(1, (s.v+dispersionV)/(s.e+dispersionE))
+	b.phi = s.dispersion()
 	b.p = min(b.p, maxNull)
 	b.u = min(b.p*upper(a0+s.a/b.phi), maxNull)
 	return b
@@ -102,8 +102,13 @@ func (s *series) learn(m int32, k, n, v, e float64) {
 	s.last = m
 	s.a = s.a*f + k
 	s.b = s.b*f + n
-	s.v = s.v*f + v
-	s.e = s.e*f + e
+	s.v = float32(float64(s.v)*f + v)
+	s.e = float32(float64(s.e)*f + e)
+}
+
+// dispersion is how much more than by chance the counts of a minute vary.
+func (s *series) dispersion() float64 {
+	return max(1, (float64(s.v)+dispersionV)/(float64(s.e)+dispersionE))
 }
 
 // pool takes the parents' ratios again. A series weighs maxWeight of the sum at

@@ -90,13 +90,12 @@ type group struct {
 	since   int32
 	k, n, e float64
 	// Failures and those usual of the last minutes, fading.
-	latelyK, latelyE float64
+	latelyK, latelyE float32
 
-	// Of the minute being judged: its counts, the recent ones, and the two series
-	// with the largest recent excess, or -1.
-	nowK, nowN, nowE float64
-	evidence         float64
-	excess           float64 // recent failures beyond the usual
+	// Of the minute being judged: its counts, what the series tell in sum, and how
+	// many of them rise.
+	nowK, nowN, nowE float32
+	evidence         float32
 	rising           int32
 }
 
@@ -105,7 +104,7 @@ type group struct {
 // takes part with a probability of takesPart, so that one which does not fail more
 // cannot outweigh the others.
 func (s *series) evidence(fade float32) float64 {
-	phi := max(1, (s.v+dispersionV)/(s.e+dispersionE))
+	phi := s.dispersion()
 	x := 2 * float64(fade) * (float64(s.rk)*logManyTimes - float64(s.re)*(manySlack*(manyTimes-1))) / phi
 	if s.re*fade > 1 {
 		x = math.Log(1 - takesPart + takesPart*math.Exp(min(x, mostEvidence+1)))
@@ -120,14 +119,18 @@ func (d *Detector) memberOf(s *series) {
 	s.groups = int32(len(d.memberships))
 	for _, edge := range d.rules[s.rule].edges {
 		k := d.keyOf(s, edge)
-		gi, ok := d.groupOf[k]
+		gi, ok := d.findGroup(k)
 		if !ok {
 			gi = int32(len(d.groups))
 			d.groups = append(d.groups, group{key: k})
-			d.groupOf[k] = gi
+			d.groupOf.add(k.hash(), gi, func(i int32) uint64 { return d.groups[i].key.hash() })
 		}
 		d.memberships = append(d.memberships, gi)
 	}
+}
+
+func (d *Detector) findGroup(k groupKey) (int32, bool) {
+	return d.groupOf.find(k.hash(), func(i int32) bool { return d.groups[i].key == k })
 }
 
 // groupsOf returns the numbers of the groups of a series.
@@ -140,7 +143,7 @@ func (d *Detector) groupsOf(s *series) []int32 {
 func (d *Detector) gather(m int32) {
 	for i := range d.groups {
 		g := &d.groups[i]
-		g.nowK, g.nowN, g.nowE, g.evidence, g.excess, g.rising = 0, 0, 0, 0, 0, 0
+		g.nowK, g.nowN, g.nowE, g.evidence, g.rising = 0, 0, 0, 0, 0
 	}
 	for i := range d.scopes {
 		s := &d.scopes[i]
@@ -153,18 +156,17 @@ func (d *Detector) gather(m int32) {
 			if x.flags&flagHeld != 0 || len(d.rules[x.rule].edges) == 0 || x.flags&flagAlert != 0 && d.older(m, xi) {
 				continue
 			}
-			evidence, excess, rising := x.evidence(fade), float64((x.rk-x.re)*fade), x.rising(fade)
+			evidence, rising := float32(x.evidence(fade)), x.rising(fade)
 			for _, gi := range d.groupsOf(x) {
 				g := &d.groups[gi]
 				g.evidence += evidence
-				g.excess += excess
 				if rising {
 					g.rising++
 				}
 				if s.stamp == m {
-					g.nowK += float64(x.k)
-					g.nowN += float64(s.n)
-					g.nowE += float64(x.now)
+					g.nowK += float32(x.k)
+					g.nowN += float32(s.n)
+					g.nowE += x.now
 				}
 			}
 		}
@@ -189,8 +191,8 @@ func (d *Detector) judgeBreadth(m int32) {
 	var found []int32
 	for i := range d.groups {
 		g := &d.groups[i]
-		g.latelyK = g.latelyK*latelyFade + g.nowK
-		g.latelyE = g.latelyE*latelyFade + g.nowE
+		g.latelyK = float32(g.latelyK*latelyFade) + g.nowK
+		g.latelyE = float32(g.latelyE*latelyFade) + g.nowE
 		if g.evidence <= 0 {
 			g.since, g.k, g.n, g.e = 0, 0, 0, 0
 			continue
@@ -198,10 +200,10 @@ func (d *Detector) judgeBreadth(m int32) {
 		if g.since == 0 {
 			g.since = m
 		}
-		g.k += g.nowK
-		g.n += g.nowN
-		g.e += g.nowE
-		if r := &d.rules[g.key.rule]; g.evidence > r.h-math.Log(manyFor) && g.rising >= leastMany && g.k-g.e >= r.Gates.MinExcess {
+		g.k += float64(g.nowK)
+		g.n += float64(g.nowN)
+		g.e += float64(g.nowE)
+		if r := &d.rules[g.key.rule]; float64(g.evidence) > r.h-math.Log(manyFor) && g.rising >= leastMany && g.k-g.e >= r.Gates.MinExcess {
 			found = append(found, int32(i))
 		}
 	}
@@ -290,7 +292,7 @@ func (d *Detector) fireMany(m int32, g *group, members []int32) {
 	a.phi, a.Dispersion = d.dispersion(members), d.dispersion(members)
 	a.Usual = g.e / g.n
 	a.Null = min(a.Usual*manySlack, maxNull)
-	a.Score, a.Threshold = g.evidence, d.rules[g.key.rule].h-math.Log(manyFor)
+	a.Score, a.Threshold = float64(g.evidence), d.rules[g.key.rule].h-math.Log(manyFor)
 	// The reverse test is in multiples of what is usual. What is measured when it
 	// fires is more than is true on average.
 	a.low = manyBack
@@ -309,8 +311,8 @@ func (d *Detector) fireMany(m int32, g *group, members []int32) {
 func (d *Detector) dispersion(members []int32) float64 {
 	v, e := dispersionV, float64(dispersionE)
 	for _, i := range members {
-		v += d.series[i].v
-		e += d.series[i].e
+		v += float64(d.series[i].v)
+		e += float64(d.series[i].e)
 	}
 	return max(1, v/e)
 }
@@ -411,7 +413,7 @@ func (d *Detector) spreading(i int32) bool {
 	p := d.baseline(s).p
 	for _, gi := range d.groupsOf(s) {
 		g := &d.groups[gi]
-		k, e := g.latelyK-float64(s.pk), g.latelyE-float64(s.pn)*p
+		k, e := float64(g.latelyK)-float64(s.pk), float64(g.latelyE)-float64(float64(s.pn)*p)
 		if g.rising >= leastMany-1 && k >= 3 && k > risingTimes*e && k-e > 2*math.Sqrt(max(e, 0)) {
 			return true
 		}

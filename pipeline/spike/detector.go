@@ -53,7 +53,7 @@ type Detector struct {
 
 	names  [nameKinds]names
 	scopes []scope
-	byKey  map[scopeKey]int32
+	byKey  index
 	pools  []pool // what the scopes of a view have in common: their domains left out
 	inPool map[scopeKey]int32
 
@@ -61,7 +61,7 @@ type Detector struct {
 	parents  []parent
 	parentOf map[parentKey]int32
 	groups   []group
-	groupOf  map[groupKey]int32
+	groupOf  index
 	// memberships are the groups of each series, from series.groups on.
 	memberships []int32
 	flows       []flow
@@ -210,8 +210,8 @@ func New(c Config) (*Detector, error) {
 		c.Location = time.UTC
 	}
 	d := &Detector{
-		maxSeries: c.MaxSeries, location: c.Location, byKey: make(map[scopeKey]int32),
-		inPool: make(map[scopeKey]int32), parentOf: make(map[parentKey]int32), groupOf: make(map[groupKey]int32), places: make(map[place]int32),
+		maxSeries: c.MaxSeries, location: c.Location,
+		inPool: make(map[scopeKey]int32), parentOf: make(map[parentKey]int32), places: make(map[place]int32),
 	}
 	for _, r := range c.Rules {
 		d.compile(r.withDefaults())
@@ -478,8 +478,7 @@ func (d *Detector) findScope(v int, r *Row) (int32, bool) {
 			k.ids[i] = n
 		}
 	}
-	si, ok := d.byKey[k]
-	return si, ok
+	return d.byKey.find(k.hash(), func(i int32) bool { return d.scopes[i].key == k })
 }
 
 func (d *Detector) addScope(m int32, v int, r *Row) int32 {
@@ -499,8 +498,8 @@ func (d *Detector) insertScope(s scope) int32 {
 	si := int32(len(d.scopes))
 	s.head = -1
 	s.pool = d.poolOf(s.key)
-	d.byKey[s.key] = si
 	d.scopes = append(d.scopes, s)
+	d.byKey.add(s.key.hash(), si, func(i int32) uint64 { return d.scopes[i].key.hash() })
 	return si
 }
 

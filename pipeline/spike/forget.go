@@ -87,8 +87,8 @@ func (d *Detector) rebuild(ruleTo, viewTo []int, keep func(int32) bool) {
 	old := *d
 	d.names = [nameKinds]names{}
 	d.scopes, d.pools, d.series, d.parents, d.flows, d.meters, d.watches, d.alerts = nil, nil, nil, nil, nil, nil, nil, nil
-	d.groups, d.memberships, d.groupOf = nil, nil, make(map[groupKey]int32)
-	d.byKey, d.inPool, d.parentOf, d.places = make(map[scopeKey]int32), make(map[scopeKey]int32), make(map[parentKey]int32), make(map[place]int32)
+	d.groups, d.memberships, d.groupOf, d.byKey = nil, nil, index{}, index{}
+	d.inPool, d.parentOf, d.places = make(map[scopeKey]int32), make(map[parentKey]int32), make(map[place]int32)
 
 	none := func(n int) []int32 {
 		all := make([]int32, n)
@@ -163,7 +163,7 @@ func (d *Detector) rebuild(ruleTo, viewTo []int, keep func(int32) bool) {
 				g.key.ids[n], known = d.names[n].find(old.names[n].all[g.key.ids[n]])
 			}
 		}
-		if gi, ok := d.groupOf[g.key]; ok && known {
+		if gi, ok := d.findGroup(g.key); ok && known {
 			now := &d.groups[gi]
 			now.since, now.k, now.n, now.e, now.latelyK, now.latelyE = g.since, g.k, g.n, g.e, g.latelyK, g.latelyE
 		}

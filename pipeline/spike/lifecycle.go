@@ -121,7 +121,9 @@ func (d *Detector) severity(m int32, a *alert) Severity {
 	case perHour >= 20, a.Ratio >= 0.2 && perHour >= 5, a.Members > 0:
 		s = Warning
 	}
-	if a.Cold && a.Members == 0 {
+	// What is usual is not known well yet. Far beyond its upper bound that is no
+	// excuse.
+	if a.Cold && a.Members == 0 && a.Ratio < certainTimes*a.Null {
 		if s == Critical {
 			return Warning
 		}
@@ -174,8 +176,7 @@ func (d *Detector) fire(m, i int32) {
 	a.Score = s.top()
 	a.fired, a.changed, a.data = m, m, m
 	a.measure()
-	now := float64(s.pk) / float64(s.pn)
-	a.high = min(max(now, 1.5*a.low), 1-(1-a.low)/3)
+	a.high = a.surely(float64(s.pk), float64(s.pn))
 	a.restart(m)
 	s.flags |= flagFiring
 	s.clear()
@@ -219,6 +220,15 @@ func (a *alert) reverse(m int32, k, n, gain float64) bool {
 	a.calmK += k
 	a.calmN += n
 	return a.score >= restore
+}
+
+// surely is the ratio of k in n that the reverse test takes to go on: less than
+// what was counted, the more so the less that was, because an alert fires when
+// chance adds to what is true. Where counts vary more than by chance, the evidence
+// is divided by that already.
+func (a *alert) surely(k, n float64) float64 {
+	less := max(0.5, 1-1.25/(a.phi*a.phi*math.Sqrt(max(k, 1))))
+	return min(max(less*k/n, 1.5*a.low), 1-(1-a.low)/3)
 }
 
 // hold is for how many minutes things must look usual: longer for one that keeps
@@ -277,7 +287,7 @@ func (d *Detector) advanceSeries(m int32, a *alert) {
 	if a.reverse(m, k, n, gain) {
 		if level := a.calmK / a.calmN; level > 2*a.low && a.calmK >= 3 {
 			// Not as bad as it was, but far from usual.
-			a.high = min(max(level, 1.5*a.low), 1-(1-a.low)/3)
+			a.high = a.surely(a.calmK, a.calmN)
 			a.restart(m + 1)
 		} else if m-a.fired >= quiet && m-a.calm >= a.hold()-1 {
 			d.release(m, a, a.State == Persisting)
@@ -348,7 +358,7 @@ func rank(s Severity) int { return slices.Index(severities, s) }
 // so that it can get worse and be noticed. What was usual is kept.
 func (d *Detector) rebase(m int32, a *alert) {
 	s := &d.series[a.place]
-	a.past = [4]float64{s.a, s.b, s.v, s.e}
+	a.past = [4]float64{s.a, s.b, float64(s.v), float64(s.e)}
 	n := min(float64(a.Attempts), max(s.b, 100))
 	s.a, s.b, s.v, s.e = a.Ratio*n, n, 0, 0
 	s.last = m
@@ -365,7 +375,7 @@ func (d *Detector) release(m int32, a *alert, before bool) {
 	}
 	s := &d.series[a.place]
 	if before && a.past != [4]float64{} {
-		s.a, s.b, s.v, s.e = a.past[0], a.past[1], a.past[2], a.past[3]
+		s.a, s.b, s.v, s.e = a.past[0], a.past[1], float32(a.past[2]), float32(a.past[3])
 		s.last = m
 	}
 	a.past = [4]float64{}

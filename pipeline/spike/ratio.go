@@ -33,8 +33,11 @@ const (
 	// reopen is for how many minutes after its end an alert comes back as itself
 	// rather than as a new one.
 	reopen = 2 * 60
-	// coldFor is for how many minutes a new scope is called cold.
-	coldFor = 1440
+	// coldFor is for how many minutes a new scope is called cold, and certainTimes the
+	// multiple of the upper bound from which on that does not make an alert less
+	// severe.
+	coldFor      = 1440
+	certainTimes = 5
 )
 
 // alternatives are the multiples of the usual ratio that are tested for.
@@ -53,7 +56,7 @@ type series struct {
 	// The past, decayed up to the minute last.
 	last int32
 	a, b float64 // failures and attempts
-	v, e float64 // squared deviations of minutes, and what chance would make
+	v, e float32 // squared deviations of minutes, and what chance would make
 	// The month, for trends: averages of a and b over days.
 	monthA, monthB float32
 

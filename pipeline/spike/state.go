@@ -255,8 +255,8 @@ func (c *coder) series(x *series) {
 	number(c, &x.flags)
 	number(c, &x.waited)
 	number(c, &x.last)
-	c.float(&x.a, &x.b, &x.v, &x.e)
-	c.float32(&x.monthA, &x.monthB)
+	c.float(&x.a, &x.b)
+	c.float32(&x.v, &x.e, &x.monthA, &x.monthB)
 	for i := range x.score {
 		c.float32(&x.score[i])
 	}
@@ -286,7 +286,8 @@ func (c *coder) groups(d *Detector) {
 			number(c, &g.key.ids[i])
 		}
 		number(c, &g.since)
-		c.float(&g.k, &g.n, &g.e, &g.latelyK, &g.latelyE)
+		c.float(&g.k, &g.n, &g.e)
+		c.float32(&g.latelyK, &g.latelyE)
 	})
 	if c.reading {
 		d.groups = all

@@ -271,7 +271,7 @@ func (d *Detector) advice(a *alert) string {
 }
 
 // silence is the entry of the file of silences that keeps people from being told
-// of the alert for a day.
+// of the alert for a day: one line, since that is what messages have.
 func silence(a *alert) string {
 	var match strings.Builder
 	fmt.Fprintf(&match, "rules: [%s]", a.Rule)
@@ -283,7 +283,7 @@ func silence(a *alert) string {
 			fmt.Fprintf(&match, ", %s: [%s]", p.key, strconv.Quote(v))
 		}
 	}
-	return fmt.Sprintf("- comment: who, and why\n  match: {%s}\n  until: %s\n", match.String(), a.Updated.Add(24*time.Hour).Format(time.RFC3339))
+	return fmt.Sprintf("- {comment: \"who, and why\", match: {%s}, until: %s}", match.String(), a.Updated.Add(24*time.Hour).Format(time.RFC3339))
 }
 
 func capital(s string) string {

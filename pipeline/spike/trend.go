@@ -60,7 +60,7 @@ func (d *Detector) trend(m, i int32, a, b float64) {
 		}
 		return
 	}
-	phi := max(1, (x.v+dispersionV)/(x.e+dispersionE))
+	phi := x.dispersion()
 	z := (a - usual*b) / math.Sqrt(phi*max(usual*b, 1))
 	if a < leastPerWeek || now < max(r.Gates.MinRatio, trendTimes*usual, usual+r.Gates.MinRise) || z < 6 {
 		return

@@ -23,9 +23,9 @@ It lasted {{duration .Lasted}}, from {{clock .Since}} to {{clock .Resolved}}{{wi
 {{.}}{{end}}{{with .Where}}
 Where: {{join . "; "}}{{end}}{{with .Unchanged}}
 As usual: {{join . "; "}}{{end}}{{range .Replies}}
-They say: "{{.}}"{{end}}{{with .Advice}}
+They say, for example: "{{.}}"{{end}}{{with .Advice}}
 To do: {{.}}{{end}}{{with .Silence}}
-To silence: {{.}}{{end}}
+To silence it for a day, add to the file of silences: {{.}}{{end}}
 {{- end}}{{with .URL}}
 {{.}}{{end}}{{end}}{{with .More}}
 
