@@ -105,6 +105,7 @@ type reason struct {
 
 	id     string
 	n      int64
+	factor float64 // of the usual
 	course *course
 }
 
@@ -121,7 +122,7 @@ type reasonsPanel struct {
 }
 
 // reasons compares the reasons of failures with what is usual. Those that are
-// far above it come first, and then the most frequent.
+// far above it come first, the farthest before all, and then the most frequent.
 func (c *scope) reasons(byCategory map[string]*course, attempts int64) (*reasonsPanel, error) {
 	since, until := c.before()
 	before, err := c.totals(since, until, []ledger.Dimension{ledger.ByCategory})
@@ -152,8 +153,11 @@ func (c *scope) reasons(byCategory map[string]*course, attempts int64) (*reasons
 			Ratio: chart.Percent(n, attempts), Usual: u.text(), Where: where[id], id: id, n: n, course: k,
 		}
 		r.Times, r.Up = u.times(n, attempts)
-		if times, up := u.times(c.lately(k).failed(), lately); up {
-			r.Times, r.Up, r.Lately = times, true, "last half-hour"
+		r.factor = u.factor(n, attempts)
+		if of := c.lately(k).failed(); of > 0 {
+			if times, up := u.times(of, lately); up {
+				r.Times, r.Up, r.Lately, r.factor = times, true, "last half-hour", u.factor(of, lately)
+			}
 		}
 		p.Rows = append(p.Rows, r)
 	}
@@ -163,6 +167,9 @@ func (c *scope) reasons(byCategory map[string]*course, attempts int64) (*reasons
 				return -1
 			}
 			return 1
+		}
+		if a.Up {
+			return cmp.Or(cmp.Compare(b.factor, a.factor), cmp.Compare(a.id, b.id))
 		}
 		return cmp.Or(cmp.Compare(b.n, a.n), cmp.Compare(a.id, b.id))
 	})

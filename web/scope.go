@@ -190,15 +190,19 @@ func (u usual) text() string {
 	return chart.Percent(u.failures, u.attempts)
 }
 
+// factor is how many times the usual ratio n of of is. Half a failure stands for
+// none, so that a new reason has a ratio, too.
+func (u usual) factor(n, of int64) float64 {
+	return float64(n) / max(u.ratio()*float64(of), 0.5*float64(of)/float64(max(u.attempts, 1)), 0.1)
+}
+
 // times says how many times the usual ratio n of of is, and whether it is so
 // much more that chance alone will not do it.
 func (u usual) times(n, of int64) (text string, up bool) {
 	if !u.known() || of == 0 || n == 0 {
 		return "", false
 	}
-	expected := u.ratio() * float64(of)
-	// Half a failure stands for none, so that a new reason has a ratio, too.
-	factor := float64(n) / max(expected, 0.5*float64(of)/float64(u.attempts), 0.1)
+	expected, factor := u.ratio()*float64(of), u.factor(n, of)
 	up = n >= 5 && factor >= 2 && float64(n) > expected+4*math.Sqrt(expected)+3
 	switch {
 	case factor >= 100:
