@@ -106,6 +106,19 @@ func TestPrivacy(t *testing.T) {
 	}
 }
 
+// A sender that has been hidden already, by whoever kept it, is the same as one that
+// the record itself has.
+func TestHiddenSender(t *testing.T) {
+	privacy := event.Privacy{Addresses: event.HashLocal, Key: []byte("0123456789abcdef")}
+	e := bounce()
+	e.SenderKnown, e.Sender = true, []byte("ann@shop.example")
+	want := string((&Encoder{Privacy: privacy}).Append(nil, place(), e))
+	e.Sender, e.SenderHidden = privacy.AppendAddress(nil, e.Sender), true
+	if got := string((&Encoder{Privacy: privacy}).Append(nil, place(), e)); got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+}
+
 // The id depends on every part of the place and on where one part ends.
 func TestIDs(t *testing.T) {
 	seen := make(map[string]Place)
