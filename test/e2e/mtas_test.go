@@ -218,6 +218,8 @@ define(` + "`confTO_QUEUEWARN', `1h'" + `)dnl
 define(` + "`confTO_ICONNECT', `3s'" + `)dnl
 define(` + "`confDONT_PROBE_INTERFACES', `True'" + `)dnl
 define(` + "`confLOG_LEVEL', `9'" + `)dnl
+define(` + "`confQUEUE_LA', `1000'" + `)dnl
+define(` + "`confREFUSE_LA', `1000'" + `)dnl
 define(` + "`ESMTP_MAILER_ARGS', `TCP $h %[3]d'" + `)dnl
 define(` + "`SMART_HOST', `esmtp:[127.0.0.1]'" + `)dnl
 undefine(` + "`ALIAS_FILE'" + `)dnl
@@ -454,7 +456,7 @@ func (m *mta) start(t *testing.T, r *running) {
 			t.Log(out.String())
 		}
 	})
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(2 * time.Minute); ; {
 		conn, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", r.port))
 		if err == nil {
 			conn.Close()
@@ -513,7 +515,7 @@ func receiveSyslog(t *testing.T, socket, file string) {
 // settle waits until nothing is left in the queue.
 func (m *mta) settle(t *testing.T, r *running) string {
 	t.Helper()
-	deadline := time.Now().Add(90 * time.Second)
+	deadline := time.Now().Add(3 * time.Minute)
 	quiet := 0
 	for {
 		log, err := os.ReadFile(r.log)
@@ -529,7 +531,7 @@ func (m *mta) settle(t *testing.T, r *running) string {
 			return string(log)
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("after 90 seconds there still are messages in the queue\n%s", log)
+			t.Fatalf("after three minutes there still are messages in the queue\n%s", log)
 		}
 		<-time.After(500 * time.Millisecond)
 	}

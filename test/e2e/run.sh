@@ -35,4 +35,4 @@ if ! [ -e "$mtas/complete" ]; then
 	done
 	touch "$mtas/complete"
 fi
-E2E_MTAS=$mtas E2E_SERVERS=1 go test -count=1 -timeout 20m -v .
+E2E_MTAS=$mtas E2E_SERVERS=1 go test -count=1 -timeout 30m -v .
