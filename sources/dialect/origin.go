@@ -31,6 +31,21 @@ func (o *origins) of(text []byte) *origin {
 	return &o[x>>58]
 }
 
+// begins reports whether text, which has at least 32 bytes, begins with o.
+func (o *origin) begins(text []byte) bool {
+	n := int(o.n)
+	if n-8 > 24 || n < 8 {
+		return n >= 8 && n <= len(text) && string(text[:n]) == string(o.text[:n])
+	}
+	// As for most: two words from the beginning and two from the end have all of
+	// it, and there is nothing that depends on how long it is.
+	middle, last := min(8, n-8), max(n-16, 0)
+	return binary.LittleEndian.Uint64(text) == binary.LittleEndian.Uint64(o.text[:]) &&
+		binary.LittleEndian.Uint64(text[middle:]) == binary.LittleEndian.Uint64(o.text[middle:]) &&
+		binary.LittleEndian.Uint64(text[last:]) == binary.LittleEndian.Uint64(o.text[last:]) &&
+		binary.LittleEndian.Uint64(text[n-8:]) == binary.LittleEndian.Uint64(o.text[n-8:])
+}
+
 // learn remembers the beginning of text, which is that of a line from the host
 // on: the host, a blank, and the instance with its slash, of that many bytes.
 func (o *origins) learn(text []byte, host, instance int, place uint64) {

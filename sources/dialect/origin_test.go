@@ -55,6 +55,9 @@ func TestNothingIsRememberedThatMatters(t *testing.T) {
 func FuzzOrigins(f *testing.F) {
 	f.Add("mx1", "postfix/smtp[311]: 4F2A1B3C5D: to=<a@b.example>, relay=none, delay=1, dsn=4.4.1, status=deferred (x)", "postfix/qmgr[97]: 4F2A1B3C5D: removed")
 	f.Add("info", "Sender/smtp[311]: 4F2A1B3C5D: from=<a@b.example>, size=1", "Sender/smtp: 4F2A1B3C5D: from=<a@b.example>, size=2")
+	f.Add("mail-out-03.eu-west.example.com", "postfix/smtp[311]: 4F2A1B3C5D: removed", "postfiy/smtp[311]: 4F2A1B3C5D: removed")
+	f.Add("mx-3.example.com", "postfix-out/smtp[311]: 4F2A1B3C5D: removed", "postfix-ouu/smtp[311]: 4F2A1B3C5D: removed")
+	f.Add("m", "p/smtp[311]: 4F2A1B3C5D: removed, to be longer", "q/smtp[311]: 4F2A1B3C5D: removed, to be longer")
 	f.Add("{", "x/y: 4F2A1B3C5D: removed                   ", "x/y[: 4F2A1B3C5D: removed               ")
 	f.Fuzz(func(t *testing.T, host, one, other string) {
 		for _, stamp := range []string{"Jan 12 04:01:07 ", "2026-01-12T04:01:07.123456+01:00 "} {
@@ -100,6 +103,18 @@ func TestBytesAtOnce(t *testing.T) {
 						t.Fatalf("%s(% x) is %016x: wrong at %d", c.name, word, mask, i)
 					}
 				}
+			}
+		}
+	}
+}
+
+// The end of a queue id is found in whichever word it is.
+func TestIDLength(t *testing.T) {
+	for n := range maxQueueID {
+		for _, rest := range []string{"", ":", ": removed", " x 4F2A1B3C5D: 4F2A1B3C5D: ", "-"} {
+			text := strings.Repeat("4Fz9", 10)[:n] + rest
+			if got := idLength([]byte(text)); got != n {
+				t.Errorf("%q: %d, want %d", text, got, n)
 			}
 		}
 	}
