@@ -1,0 +1,109 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// catchUp has the daemon read a log from its beginning, with all that it does
+// besides: a commit every second, metrics, pages and the detector. The wall time
+// ends when the metrics show the last line, and so after its commit; the CPU time
+// is that of the whole process, from start to a clean stop.
+func catchUp(binary string) func(p program, log string) (figure, error) {
+	return func(p program, log string) (figure, error) {
+		dir, err := os.MkdirTemp("", "bouncemeter-bench-daemon-")
+		if err != nil {
+			return figure{}, err
+		}
+		defer os.RemoveAll(dir)
+		lines, err := countLines(log)
+		if err != nil {
+			return figure{}, err
+		}
+		free, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			return figure{}, err
+		}
+		address := free.Addr().String()
+		if err := free.Close(); err != nil {
+			return figure{}, err
+		}
+		config := filepath.Join(dir, "bouncemeter.yaml")
+		if err := os.WriteFile(config, fmt.Appendf(nil, "sources:\n  - {name: bench, kind: tail, paths: [%s]}\nledger: {sqlite: %s/ledger.db}\nhttp: {listen: %q}\n", log, dir, address), 0o600); err != nil {
+			return figure{}, err
+		}
+		cmd := exec.Command(binary, "run", "-c", config)
+		cmd.Env = append(os.Environ(), p.env...)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		started := time.Now()
+		if err := cmd.Start(); err != nil {
+			return figure{}, err
+		}
+		for linesRead(address) != lines {
+			if time.Since(started) > 5*time.Minute {
+				_ = cmd.Process.Kill()
+				_ = cmd.Wait()
+				return figure{}, fmt.Errorf("not all is counted after five minutes\n%s", stderr.String())
+			}
+			<-time.After(100 * time.Millisecond)
+		}
+		wall := time.Since(started)
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			return figure{}, err
+		}
+		if err := cmd.Wait(); err != nil {
+			return figure{}, fmt.Errorf("%w: %s", err, stderr.String())
+		}
+		return used(cmd.ProcessState, wall), nil
+	}
+}
+
+// linesRead returns how many lines the daemon's metrics say were read, or -1.
+func linesRead(address string) int64 {
+	r, err := http.Get("http://" + address + "/metrics")
+	if err != nil {
+		return -1 // not started yet
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		return -1
+	}
+	_, rest, _ := strings.Cut(string(b), "\nbouncemeter_lines_total{source=\"bench\"} ")
+	number, _, _ := strings.Cut(rest, "\n")
+	n, err := strconv.ParseFloat(number, 64)
+	if err != nil {
+		return -1
+	}
+	return int64(n)
+}
+
+func countLines(path string) (int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	lines, buf := int64(0), make([]byte, 1<<20)
+	for {
+		n, err := f.Read(buf)
+		lines += int64(bytes.Count(buf[:n], []byte{'\n'}))
+		if err == io.EOF {
+			return lines, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
