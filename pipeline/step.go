@@ -38,20 +38,15 @@ type scanner struct {
 	classifier Classifier
 }
 
-// line appends the events of one line to dst.
-func (s *scanner) line(text []byte, dst []event.Event) ([]event.Event, error) {
-	events, err := s.parser.Parse(text, dst)
-	if err != nil {
-		return dst, err
-	}
-	for i := len(dst); i < len(events); i++ {
+// classify says of each failure why it is one.
+func (s *scanner) classify(events []event.Event) {
+	for i := range events {
 		e := &events[i]
 		// What the record of an Expiry says may name the last cause.
 		if k := e.Kind; (k == event.Attempt || k == event.Notice || k == event.Expiry && len(e.Reply.Text) > 0) && !e.Classified {
 			s.classifier.Classify(e)
 		}
 	}
-	return events, nil
 }
 
 // begin tells the parser what all lines of a batch have in common.
@@ -66,9 +61,12 @@ func (s *scanner) scan(u *unit) {
 	u.events, u.malformed = u.events[:0], u.malformed[:0]
 	s.begin(&u.batch)
 	for i := range u.batch.Lines {
-		var err error
-		if u.events, err = s.line(u.batch.Lines[i].Text, u.events); err != nil {
+		events, err := s.parser.Parse(u.batch.Lines[i].Text, u.events)
+		if err != nil {
 			u.malformed = append(u.malformed, malformed{i, err})
+		} else if n := len(u.events); len(events) > n {
+			s.classify(events[n:])
+			u.events = events
 		}
 	}
 }
@@ -182,12 +180,13 @@ func process(s *scanner, j *joiner, u *unit) {
 	s.begin(&u.batch)
 	j.begin(&u.batch)
 	for i := range u.batch.Lines {
-		events, err := s.line(u.batch.Lines[i].Text, u.events[:0])
+		events, err := s.parser.Parse(u.batch.Lines[i].Text, u.events[:0])
 		if err != nil {
 			j.unreadable(&u.batch, malformed{i, err})
 			continue
 		}
 		if len(events) > 0 {
+			s.classify(events)
 			j.events(&u.batch, events)
 			if len(j.records) > 0 {
 				j.hand(&u.batch, i, events)

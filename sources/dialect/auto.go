@@ -71,6 +71,7 @@ func foreign(line []byte) Foreign {
 type auto struct {
 	parsers [shapes]Parser // nil for dialects that this build does not have
 	postfix *postfix       // also one of parsers
+	header  postfixHeader  // of a familiar line
 	lines   [shapes]int64
 	foreign [foreigns]int64 // of the lines that look like no dialect
 }
@@ -172,10 +173,9 @@ func newAuto(location *time.Location, details bool) *auto {
 func (a *auto) Parse(line []byte, dst []event.Event) ([]event.Event, error) {
 	// Most logs are Postfix's, and most lines of these tell it by how they begin:
 	// recognise would say the same of what is familiar.
-	var h postfixHeader
-	if a.postfix.familiar(line, &h) {
+	if a.postfix.familiar(line, &a.header) {
 		a.lines[shapePostfix]++
-		return a.postfix.message(&h, dst)
+		return a.postfix.message(&a.header, dst)
 	}
 	return a.parse(recognise(line), line, dst)
 }

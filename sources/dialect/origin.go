@@ -3,6 +3,8 @@ package dialect
 import (
 	"encoding/binary"
 	"math/bits"
+
+	"github.com/bouncemeter/bouncemeter/event"
 )
 
 // origins remembers how lines of Postfix began lately, after their timestamp:
@@ -48,7 +50,7 @@ func (o *origin) begins(text []byte) bool {
 
 // learn remembers the beginning of text, which is that of a line from the host
 // on: the host, a blank, and the instance with its slash, of that many bytes.
-func (o *origins) learn(text []byte, host, instance int, place uint64) {
+func (o *origins) learn(text []byte, host, instance int) {
 	n := host + len(" ") + instance
 	// Some hosts and programs make a line look like one of another format to
 	// auto. They are not remembered, so that auto need not look again.
@@ -56,7 +58,7 @@ func (o *origins) learn(text []byte, host, instance int, place uint64) {
 		return
 	}
 	e := o.of(text)
-	e.place, e.n, e.host = place, uint8(n), uint8(host)
+	e.place, e.n, e.host = event.PlaceOf(text[:host], text[host+1:n-1]), uint8(n), uint8(host)
 	copy(e.text[:], text[:n])
 }
 

@@ -39,12 +39,26 @@ func newPostfix(location *time.Location, details bool) *postfix {
 	return &postfix{syslog: syslog{location: location}, details: details}
 }
 
-// postfixHeader is a syslog header with the program's name.
+// postfixHeader is what stands in front of a message of Postfix. Most lines do
+// not matter, so of a familiar one it tells no more than where things are.
 type postfixHeader struct {
 	syslogHeader
+	origin *origin // what text begins with; nil if that is not familiar
+	end    int     // of the daemon's name in a familiar text
+
+	// Where there is no origin:
 	stream []byte // "postfix"; nil if the program is none of Postfix
 	daemon []byte // "smtp"
-	place  uint64 // of host and stream
+}
+
+// deliversNothing reports whether the daemon is one of the two that only report
+// what the queue manager has decided about a destination or a transport.
+func (h *postfixHeader) deliversNothing() bool {
+	daemon := h.daemon
+	if h.origin != nil {
+		daemon = h.text[h.origin.n:h.end]
+	}
+	return string(daemon) == "error" || string(daemon) == "retry"
 }
 
 // maxQueueID bounds the search for the end of a queue id. Short ones are of 6 to
@@ -83,9 +97,7 @@ func (p *postfix) familiar(line []byte, h *postfixHeader) bool {
 	if !o.begins(text) {
 		return false
 	}
-	h.time, h.host, h.stream, h.place = micros, text[:o.host], text[int(o.host)+1:int(o.n)-1], o.place
-	text = text[o.n:]
-	end := 0
+	end := int(o.n)
 	for {
 		if len(text) < end+8 {
 			return false
@@ -96,7 +108,7 @@ func (p *postfix) familiar(line []byte, h *postfixHeader) bool {
 			break
 		}
 	}
-	h.daemon = text[:end]
+	h.end = end
 	if text[end] == '[' {
 		end++
 		if len(text) < end+8 {
@@ -111,7 +123,7 @@ func (p *postfix) familiar(line []byte, h *postfixHeader) bool {
 	if len(text) < end+2 || text[end] != ':' || text[end+1] != ' ' {
 		return false
 	}
-	h.body = text[end+2:]
+	h.time, h.text, h.origin, h.body = micros, text, o, text[end+2:]
 	return true
 }
 
@@ -120,7 +132,7 @@ func (p *postfix) unfamiliar(line []byte, h *postfixHeader) error {
 	if err := p.header(line, &h.syslogHeader); err != nil {
 		return err
 	}
-	h.stream = nil
+	h.origin, h.stream = nil, nil
 	name, slash := program(h.tag)
 	switch {
 	case slash >= 1:
@@ -129,8 +141,7 @@ func (p *postfix) unfamiliar(line []byte, h *postfixHeader) error {
 		// with it their queue ids, whatever their services are called.
 		h.stream, h.daemon = name[:slash], name[bytes.LastIndexByte(name, '/')+1:]
 		if h.text != nil {
-			h.place = event.PlaceOf(h.host, h.stream)
-			p.origins.learn(h.text, len(h.host), slash+1, h.place)
+			p.origins.learn(h.text, len(h.host), slash+1)
 		}
 	case hasPrefix(name, "postfix"):
 		// rsyslog cuts names at the slash when it writes RFC 5424.
@@ -142,12 +153,15 @@ func (p *postfix) unfamiliar(line []byte, h *postfixHeader) error {
 // message reads what follows the header.
 func (p *postfix) message(h *postfixHeader, dst []event.Event) ([]event.Event, error) {
 	body := h.body
+	if len(body) == 0 || body[0] >= 'a' { // a word: "connect", "warning", "statistics"
+		return dst, nil
+	}
 	end := idLength(body)
 	if end < 1 || end >= maxQueueID || len(body) < end+len(": removed") || body[end] != ':' || body[end+1] != ' ' {
 		return dst, nil
 	}
-	if h.stream == nil || body[0] >= 'a' { // a word: "warning", "statistics"
-		return dst, nil
+	if h.origin == nil && h.stream == nil {
+		return dst, nil // none of Postfix
 	}
 	id, text := body[:end], body[end+2:]
 	switch text[0] {
@@ -226,8 +240,12 @@ func (p *postfix) add(h *postfixHeader, id []byte, kind event.Kind, dst []event.
 	}
 	e := &dst[len(dst)-1]
 	e.Kind, e.Time, e.Delay = kind, h.time, -1
-	e.Host, e.QueueID = h.host, id
-	e.Stream, e.Place = h.stream, h.place
+	e.QueueID = id
+	if o := h.origin; o != nil {
+		e.Host, e.Stream, e.Place = h.text[:o.host], h.text[o.host+1:o.n-1], o.place
+	} else {
+		e.Host, e.Stream, e.Place = h.host, h.stream, event.PlaceOf(h.host, h.stream)
+	}
 	return dst
 }
 
@@ -285,9 +303,7 @@ func (p *postfix) delivery(h *postfixHeader, id, text []byte, dst []event.Event)
 		return dst, errStatus
 	}
 	if e.Outcome == event.Deferred {
-		// These two deliver nothing: they only report what the queue manager
-		// has decided about a destination or a transport.
-		e.Repeat = string(h.daemon) == "error" || string(h.daemon) == "retry"
+		e.Repeat = h.deliversNothing()
 	}
 	setReason(e, why)
 	return added, nil
