@@ -22,6 +22,7 @@ type Sink struct {
 	counts map[key]*count
 	delays map[delayKey]*delay
 	lines  map[string]*window.Lines // by source
+	rules  map[string]int64         // failures by the id of the rule that decided
 
 	commitTook   prometheus.Histogram
 	commitFailed prometheus.Counter
@@ -44,6 +45,7 @@ func New() *Sink {
 		counts: make(map[key]*count),
 		delays: make(map[delayKey]*delay),
 		lines:  make(map[string]*window.Lines),
+		rules:  make(map[string]int64),
 		commitTook: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "bouncemeter_ledger_commit_duration_seconds",
 			Help:    "How long commits to the ledger took.",
@@ -88,6 +90,11 @@ func (s *Sink) Committed(source string, d *window.Delta) {
 	for i := range d.Delays {
 		c := &d.Delays[i]
 		s.delay(delayKey{c.Provider, c.Outcome.String()}, c.Buckets, c.Micros)
+	}
+	for i := range d.Templates {
+		if t := &d.Templates[i]; t.Rule != "" {
+			s.rules[t.Rule] += t.Attempts
+		}
 	}
 	s.addLines(source, d.Lines)
 }
@@ -162,6 +169,8 @@ var (
 		"Delivery attempts that were the first for their recipient of their message: what bouncemeter_attempts_total is without retries.", seriesLabels, nil)
 	noticesDesc = prometheus.NewDesc("bouncemeter_notices_total",
 		"News of recipients that is no attempt: bounce messages after a delivery, complaints, automatic answers.", seriesLabels, nil)
+	rulesDesc = prometheus.NewDesc("bouncemeter_rule_hits_total",
+		"Failures that the rule decided since the start. The ledger has them by wording for as long as it keeps wordings.", []string{"rule"}, nil)
 	delayDesc = prometheus.NewDesc("bouncemeter_delay_seconds",
 		"How long messages had been under way at each attempt, as the MTA says.", []string{"provider", "outcome"}, nil)
 )
@@ -196,6 +205,7 @@ func (s *Sink) Describe(ch chan<- *prometheus.Desc) {
 	ch <- firstsDesc
 	ch <- noticesDesc
 	ch <- delayDesc
+	ch <- rulesDesc
 	for _, m := range lineMetrics {
 		ch <- m.desc
 	}
@@ -221,6 +231,9 @@ func (s *Sink) Collect(ch chan<- prometheus.Metric) {
 	}
 	for k, d := range s.delays {
 		ch <- d.metric(delayDesc, k.provider, k.outcome)
+	}
+	for rule, n := range s.rules {
+		ch <- prometheus.MustNewConstMetric(rulesDesc, prometheus.CounterValue, float64(n), rule)
 	}
 	for source, l := range s.lines {
 		for _, m := range lineMetrics {

@@ -66,6 +66,24 @@ bouncemeter_notices_total{category="",outcome="complaint",provider="yahoo",sende
 	}
 }
 
+// A rule's hits are those of all wordings that it decided.
+func TestRuleHits(t *testing.T) {
+	s := New()
+	for range 2 {
+		s.Committed("mta1", &window.Delta{Templates: []window.TemplateCount{
+			{Hash: 1, Rule: "mailbox_full", Attempts: 3}, {Hash: 2, Rule: "mailbox_full", Attempts: 1}, {Hash: 3, Attempts: 7},
+		}})
+	}
+	want := `
+# HELP bouncemeter_rule_hits_total Failures that the rule decided since the start. The ledger has them by wording for as long as it keeps wordings.
+# TYPE bouncemeter_rule_hits_total counter
+bouncemeter_rule_hits_total{rule="mailbox_full"} 8
+`
+	if err := testutil.CollectAndCompare(s, strings.NewReader(want), "bouncemeter_rule_hits_total"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestDelays(t *testing.T) {
 	s := New()
 	s.Committed("mta1", delta())
