@@ -293,8 +293,12 @@ func explainAlert(w io.Writer, a *notify.Alert) {
 	if len(a.Explanation) > 0 {
 		say("\nWhere it is")
 		for _, s := range a.Explanation {
-			say("  %-13s %-30s %s of the excess (%s), where %s of the attempts are usual; surprise %.3f",
-				strings.ReplaceAll(s.Dimension, "_", " "), cmp.Or(s.Element, "(none)"), share(s.Share), quantity(s.Excess), share(s.Expected), s.Surprise)
+			usual := ""
+			if s.Expected > 0 {
+				usual = fmt.Sprintf(", of %s of the attempts; surprise %.3f", share(s.Expected), s.Surprise)
+			}
+			say("  %-13s %-30s %s of the excess (%s failures)%s",
+				strings.ReplaceAll(s.Dimension, "_", " "), cmp.Or(s.Element, "(none)"), share(s.Share), quantity(s.Excess), usual)
 		}
 	}
 	list := func(title string, items []string) {

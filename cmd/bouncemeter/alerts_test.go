@@ -93,7 +93,7 @@ func TestAlertsExplain(t *testing.T) {
 		"SPF failures of shop.example at gmail: 12%\n", "rule authentication, kind ratio", "provider      gmail", "340 of 2833 attempts failed so: 12%.",
 		"Usual is 0.1%, which would be 2.8: 337 more than usual, 120 times the ratio.", "an upper bound of it, 0.2%", "1.40 times as much as by chance",
 		"was 40.2, in natural logarithms of odds; it fires above 15.3", "at most 1 times a day in 1000 series", "less than a day",
-		"mx1.example.com", "98% of the excess (330), where 40% of the attempts are usual; surprise 0.200",
+		"mx1.example.com", "98% of the excess (330 failures), of 40% of the attempts; surprise 0.200",
 		"gmail from 3 other domains", "300  550 5.7.26 SPF failed", "Check the SPF record.", "match: {ids: [aaaa1111]}", "How it went on",
 	} {
 		if !strings.Contains(out, want) {

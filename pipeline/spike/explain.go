@@ -30,6 +30,9 @@ const (
 	// leastShare that of each of its elements. Adtributor, NSDI 2014, uses the
 	// same.
 	enough, leastShare = 0.67, 0.1
+	// tellingTimes is how many times its share of the attempts an element must have
+	// of the excess to tell anything.
+	tellingTimes = 1.5
 )
 
 // watch adds the minute's rows to the watches of their series, and forgets
@@ -186,8 +189,9 @@ func explainDimension(elements []element, p float64) (chosen []Share) {
 		sum += s.Share
 		chosen = append(chosen, s)
 	}
-	if sum < enough {
-		return nil // it is spread out
+	telling := func(s Share) bool { return s.Dimension == Category || s.Share >= tellingTimes*s.Expected }
+	if sum < enough || !slices.ContainsFunc(chosen, telling) {
+		return nil // it is spread out, or as mail is
 	}
 	return chosen
 }

@@ -195,7 +195,7 @@ func (d *Detector) write(a *alert) {
 				continue // the title says so
 			}
 			fmt.Fprintf(&s, " %s of it: %s.", percent(x.Share), display(x.Dimension, x.Element))
-		} else if x.Share >= 1.5*x.Expected {
+		} else if x.Share >= tellingTimes*x.Expected {
 			fmt.Fprintf(&s, " %s of it: %s %s.", percent(x.Share), nouns[x.Dimension][0], display(x.Dimension, x.Element))
 		}
 	}
