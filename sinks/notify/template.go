@@ -20,12 +20,10 @@ const (
 {{- if eq .Status "resolved"}}
 It lasted {{duration .Lasted}}, from {{clock .Since}} to {{clock .Resolved}}{{with .Ending}}: {{.}}{{end}}.
 {{- else}}{{with .Summary}}
-{{.}}{{end}}{{with .Where}}
-Where: {{join . "; "}}{{end}}{{with .Unchanged}}
-As usual: {{join . "; "}}{{end}}{{range .Replies}}
+{{.}}{{end}}{{range .Replies}}
 They say, for example: "{{.}}"{{end}}{{with .Advice}}
 To do: {{.}}{{end}}{{with .Silence}}
-To silence it for a day, add to the file of silences: {{.}}{{end}}
+To silence it for a day{{if $a.URL}}: on its page, or{{end}} by a line in the file of silences: {{.}}{{end}}
 {{- end}}{{with .URL}}
 {{.}}{{end}}{{end}}{{with .More}}
 

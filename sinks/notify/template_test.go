@@ -47,12 +47,10 @@ func TestDefaultMessage(t *testing.T) {
 		t.Errorf("title %q, want %q", title, want)
 	}
 	want := `340 of 2833 attempts failed.
-Where: host mx1.example.com (98% of the excess)
-As usual: gmail from 3 other domains
 They say, for example: "550 5.7.26 &lt;` + joiner + `b&gt;@` + joiner + `channel&lt;` + joiner + `/b&gt; SPF [192.0.2.1] failed"
 They say, for example: "[31mred"
 To do: Check the SPF record.
-To silence it for a day, add to the file of silences: add a silence
+To silence it for a day: on its page, or by a line in the file of silences: add a silence
 https://bm.example/alerts/00c0ffee00c0ffee
 
 [over] other &lt;` + joiner + `failures&gt;
