@@ -51,6 +51,9 @@ func (d *Detector) watch(rows []Row) {
 		kept = append(kept, w)
 	}
 	clear(d.watches[len(kept):])
+	if cap(kept) > 4*len(kept)+256 {
+		kept = slices.Clone(kept) // after an incident of many they are few again
+	}
 	d.watches = kept
 
 	byScope := make(map[int32][]*watch, len(d.watches))
