@@ -209,7 +209,7 @@ func TestDamagedLedger(t *testing.T) {
 			switch {
 			case err != nil:
 				refused++
-				if !errors.Is(err, ledger.ErrCorrupt) {
+				if closed && !errors.Is(err, ledger.ErrCorrupt) { // else it may look like that of another program or version
 					t.Errorf("byte %d: %v, want ErrCorrupt", i, err)
 				}
 			case got == want:
