@@ -95,6 +95,7 @@ func TestPowerLoss(t *testing.T) {
 		cuts = 8
 	}
 	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 1))
 	dir := t.TempDir()
 	log := filepath.Join(dir, "mail.log")
@@ -138,7 +139,7 @@ func TestPowerLoss(t *testing.T) {
 	settled()
 	d.Stop(t)
 	site.Exact(t, log)
-	figure(t, "%d times killed and the write-ahead log cut at a random byte, %s of it in all: exact (seed %d)", cuts, megabytes(lost), seed)
+	figure(t, "%d times killed and the write-ahead log cut at a random byte, %d KB of it in all: exact", cuts, lost/1000)
 }
 
 // Bytes of the ledger are changed at random: it is refused, or as it was.
