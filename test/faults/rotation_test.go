@@ -107,7 +107,7 @@ var modes = []struct{ name, options string }{
 func TestLogrotateUnderLoad(t *testing.T) {
 	seconds, rate := 20, 50_000
 	if short(t) {
-		seconds = 5
+		seconds = 4
 	}
 	need(t, "logrotate", "zstd", "bzip2", "xz")
 	text := mail(t, int64(seconds*rate))
@@ -200,7 +200,7 @@ func rotateUnderLoad(t *testing.T, m *mailer, options, state string) (site *rig.
 func TestCopytruncateUnderLoad(t *testing.T) {
 	seconds, rate := 20, 50_000
 	if short(t) {
-		seconds = 5
+		seconds = 4
 	}
 	need(t, "logrotate")
 	dir, state := shelf(t), t.TempDir()

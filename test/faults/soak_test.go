@@ -22,7 +22,7 @@ func soaking(t *testing.T) time.Duration {
 	t.Helper()
 	d := 30 * time.Minute
 	if short(t) {
-		d = 45 * time.Second
+		d = 40 * time.Second
 	}
 	if s := os.Getenv("SOAK"); s != "" {
 		var err error
