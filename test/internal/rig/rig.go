@@ -258,12 +258,17 @@ func (s *Site) Metric(series string) float64 {
 // Lines is how many lines of source mta1 the daemon shows as counted.
 func (s *Site) Lines() int64 { return int64(s.Metric(`bouncemeter_lines_total{source="mta1"}`)) }
 
-// Eventually waits two minutes for something to become true.
+// Eventually waits two minutes for something to become true, half an hour with
+// FAULTS=full.
 func (d *Daemon) Eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !is(); {
+	patience := 2 * time.Minute
+	if os.Getenv("FAULTS") == "full" {
+		patience = 30 * time.Minute
+	}
+	for deadline := time.Now().Add(patience); !is(); {
 		if time.Now().After(deadline) {
-			t.Fatalf("two minutes, and not yet: %s\n%s", what, d.Output())
+			t.Fatalf("%v, and not yet: %s\n%s", patience, what, d.Output())
 		}
 		if d.Ended(50*time.Millisecond) && !is() {
 			t.Fatalf("it ended before: %s: %v\n%s", what, d.err, d.Output())
