@@ -274,31 +274,37 @@ func testPoison(t *testing.T, addrs []string) {
 	}
 	p := client(t, addrs)
 	create(t, p, "events")
-	send := func(r *kgo.Record) *kgo.Record {
-		t.Helper()
+	var all, bad, last []*kgo.Record
+	add := func(r *kgo.Record) *kgo.Record {
 		r.Topic = "events"
-		if err := p.ProduceSync(t.Context(), r).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
+		all = append(all, r)
 		return r
 	}
 	const around = 20
 	n := 0
-	want := make(map[string]bool) // lane and offset
 	for i, value := range poison {
 		partition := int32(i % partitions)
 		for range around {
-			send(&kgo.Record{Partition: partition, Value: good()})
+			add(&kgo.Record{Partition: partition, Value: good()})
 		}
-		send(&kgo.Record{Partition: partition, Key: []byte("k"), Value: nil}) // a tombstone is no record
-		r := send(&kgo.Record{Partition: partition, Value: append([]byte{}, value...)})
-		want[fmt.Sprintf("events/%d@%d", partition, r.Offset)] = true
+		add(&kgo.Record{Partition: partition, Key: []byte("k"), Value: nil}) // a tombstone is no record
+		bad = append(bad, add(&kgo.Record{Partition: partition, Value: append([]byte{}, value...)}))
 		n += around + 1
 	}
-	ends := make(map[int32]int64)
 	for partition := range int32(partitions) {
-		ends[partition] = send(&kgo.Record{Partition: partition, Value: good()}).Offset + 1
+		last = append(last, add(&kgo.Record{Partition: partition, Value: good()}))
 		n++
+	}
+	if err := p.ProduceSync(t.Context(), all...).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	want := make(map[string]bool) // lane and offset
+	for _, r := range bad {
+		want[fmt.Sprintf("events/%d@%d", r.Partition, r.Offset)] = true
+	}
+	ends := make(map[int32]int64)
+	for _, r := range last {
+		ends[r.Partition] = r.Offset + 1
 	}
 	dir := t.TempDir()
 	d := start(t, dir, fmt.Sprintf("sources: [{name: events, kind: kafka, brokers: [%q], topics: [events], group: poison, dialect: kumomta}]", addrs[0])+local(dir))
