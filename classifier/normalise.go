@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/bouncemeter/bouncemeter/event"
 )
@@ -226,7 +227,7 @@ func (t *text) replyCode(raw []byte, i int, start bool) (n int, ok bool) {
 
 // word writes the word of n bytes that from begins with.
 func (t *text) word(from []byte, n int) {
-	if n > maxWord && from[0] < 0x80 {
+	if n > maxWord && asciiPrefix(from[:n]) > maxWord {
 		t.mask(maskNumber)
 		return
 	}
@@ -263,7 +264,7 @@ func lowerWord(w uint64) uint64 {
 	return w | capital>>2
 }
 
-// letters returns how many ASCII letters b begins with.
+// asciiPrefix returns how many ASCII letters b begins with.
 func letters(b []byte) int {
 	n := 0
 	for ; n+8 <= len(b); n += 8 {
@@ -580,6 +581,16 @@ func (t *text) family(from int) []byte {
 // maxWord is the length from which a run of ASCII letters is an id. German has
 // the longest words that servers use.
 const maxWord = 34
+
+// asciiPrefix returns how many bytes of ASCII w begins with: a word that goes on in
+// another script ("DNSの…") may be a whole sentence.
+func asciiPrefix(w []byte) int {
+	n := 0
+	for n < len(w) && w[n] < utf8.RuneSelf {
+		n++
+	}
+	return n
+}
 
 // fold decodes and folds b into the scratch memory: quoted-printable first,
 // then UTF-8 or Latin-1, then lower case without accents.

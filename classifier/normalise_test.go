@@ -33,6 +33,8 @@ func TestNormalise(t *testing.T) {
 		{"numbers and ids are one mask", "id a1b2c3-99 4711 x", "id N x"},
 		{"id that rules know", "block list (S3140)", "block list s3140"},
 		{"family that rules know", "refused LPN105_102", "refused lpn#_102"},
+		{"a sentence of another script after a Latin word", "DNSの名前解決に失敗しましたので配信できません", "dnsの名前解決に失敗しましたので配信できません"},
+		{"a long id is masked", "queued as abcdefghijklmnopqrstuvwxyzabcdefghijklm", "queued as N"},
 		{"contractions", "it doesn't and can't, user's", "it doesnt and cant user s"},
 		{"underscores for spaces, as qmail logs them", "550_5.1.1_<ann@x.example>:_User_unknown/", "ADDR user unknown"},
 		{"underscores and hyphens", "BAD_RECIPIENT e-mail", "bad recipient e mail"},
