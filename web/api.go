@@ -409,7 +409,7 @@ func (s *Server) gather(ctx context.Context, query url.Values) (*report.Report, 
 		return nil, err
 	}
 	if !query.Has("from") {
-		q.Until += day // what is dated a little ahead of us, too
+		q.Until = 0 // what is dated a little ahead of us, too
 	}
 	return report.FromLedger(ctx, s.o.Ledger, q.Since, q.Until)
 }

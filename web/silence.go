@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bouncemeter/bouncemeter/internal/report"
 	"github.com/bouncemeter/bouncemeter/ledger"
 )
 
@@ -151,7 +152,12 @@ func (s *Server) makeSilence(r *http.Request, id string) error {
 	}
 	a := readAlert(changes[len(changes)-1])
 	now := s.o.Now()
-	return s.o.Ledger.SetSilence(r.Context(), &ledger.Silence{ID: rand.Text(), Comment: comment, Labels: a.silenceLabels(), From: now, Until: now.Add(length)})
+	x := &ledger.Silence{ID: rand.Text(), Comment: comment, Labels: a.silenceLabels(), From: now, Until: now.Add(length)}
+	if err := s.o.Ledger.SetSilence(r.Context(), x); err != nil {
+		return err
+	}
+	s.o.Log.Info("silence", "id", x.ID, "labels", x.Labels, "until", x.Until, "comment", report.Clean(comment), "client", r.RemoteAddr)
+	return nil
 }
 
 // endSilence ends the silence that the address names.
@@ -168,6 +174,7 @@ func (s *Server) endSilence(w http.ResponseWriter, r *http.Request) {
 			s.fail(w, r, err)
 			return
 		}
+		s.o.Log.Info("silence ended", "id", all[i].ID, "client", r.RemoteAddr)
 		s.changed()
 	}
 	http.Redirect(w, r, "/alerts", http.StatusSeeOther)
