@@ -375,6 +375,9 @@ func (c *scope) stack(label string, by ledger.Dimension) (*chart.Chart, error) {
 	rest := chart.Layer{Name: "all others", Color: "rest", Values: make([]int64, axis.Slots)}
 	for _, r := range rows {
 		at := (r.Start - c.v.since) / c.v.step
+		if at < 0 || at >= int64(axis.Slots) {
+			continue // of a clock that is far off
+		}
 		layers[slices.Index(names, r.Keys[0])].Values[at] += r.Attempts
 		rest.Values[at] -= r.Attempts
 	}
@@ -385,7 +388,9 @@ func (c *scope) stack(label string, by ledger.Dimension) (*chart.Chart, error) {
 		return nil, err
 	}
 	for _, r := range rows {
-		rest.Values[(r.Start-c.v.since)/c.v.step] += r.Attempts
+		if at := (r.Start - c.v.since) / c.v.step; at >= 0 && at < int64(axis.Slots) {
+			rest.Values[at] += r.Attempts
+		}
 	}
 	for i, n := range rest.Values {
 		rest.Values[i] = max(n, 0) // there may have been a commit in between
