@@ -34,7 +34,7 @@ type commands struct {
 	Mine        mineCommand        `cmd:"" help:"Group the replies that no rule explains, with a draft of a rule for each."`
 	Alerts      alertsCommand      `cmd:"" help:"List the alerts of a daemon, or explain one."`
 	Digest      digestCommand      `cmd:"" help:"Compare a day or a week with the one before: what got worse, what got better, what is new."`
-	Suppression suppressionCommand `cmd:"" help:"List the recipients that should not be mailed any more."`
+	Suppression suppressionCommand `cmd:"" help:"List the recipients that should not be mailed any more, or take some off the list."`
 	Check       checkCommand       `cmd:"" help:"Check a configuration: all faults at once, each with its place and remedy."`
 	Health      healthCommand      `cmd:"" help:"Ask a daemon whether it is ready: exit code 0 or 1."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`

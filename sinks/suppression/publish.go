@@ -29,6 +29,9 @@ const (
 	exportEvery = time.Minute
 	// forgetEvery is how often old rows are deleted.
 	forgetEvery = 24 * time.Hour
+	// lookEvery is how often it looks for what another program has changed: see
+	// Remove.
+	lookEvery = time.Minute
 	// reportEvery is how often a failure that lasts is logged.
 	reportEvery = time.Minute
 )
@@ -42,13 +45,13 @@ func (s *Sink) Run(ctx context.Context) error {
 	var exported time.Time
 	dirty := false // the export is not up to date
 	for {
-		var wait time.Duration // 0: until something changes
+		wait := lookEvery
 		if err := s.result(publishing, s.publish(ctx)); err != nil && ctx.Err() == nil {
 			s.report(err)
 			wait = again
 		}
 		if due := exportEvery - time.Since(exported); s.config.Export != "" && dirty && due > 0 {
-			wait = due
+			wait = min(wait, due)
 		} else if s.config.Export != "" && dirty {
 			if err := s.result(exporting, s.export(ctx)); err != nil && ctx.Err() == nil {
 				s.report(err)
@@ -57,16 +60,12 @@ func (s *Sink) Run(ctx context.Context) error {
 				exported, dirty = time.Now(), false
 			}
 		}
-		var timer <-chan time.Time
-		if wait > 0 {
-			timer = time.After(wait)
-		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.changed:
 			dirty = true
-		case <-timer:
+		case <-time.After(wait):
 		case <-forget.C:
 			if err := s.result(database, s.store.forget(time.Now())); err != nil {
 				s.report(err)

@@ -24,8 +24,9 @@ const (
 // which facts were told, not on how often or in which order.
 type state struct {
 	delivered  int64   // the last delivery
-	complained int64   // the last complaint
-	failed     []int64 // since the last delivery, ascending; the last MostFailures
+	removed    int64   // when somebody took it off the list
+	complained int64   // the last complaint since it was removed
+	failed     []int64 // since the last delivery or removal, ascending; the last MostFailures
 	last       failure // the last of failed
 }
 
@@ -45,12 +46,16 @@ func compareFailures(a, b failure) int {
 
 // join adds what o knows.
 func (s *state) join(o *state) {
-	s.delivered, s.complained = max(s.delivered, o.delivered), max(s.complained, o.complained)
+	s.delivered, s.removed, s.complained = max(s.delivered, o.delivered), max(s.removed, o.removed), max(s.complained, o.complained)
+	if s.complained <= s.removed {
+		s.complained = 0
+	}
+	good := max(s.delivered, s.removed)
 	failed := slices.Concat(s.failed, o.failed)
 	slices.Sort(failed)
 	failed = slices.Compact(failed)
 	if n := len(failed); n > 0 {
-		after := max(s.delivered, failed[n-1]-inARow.Microseconds())
+		after := max(good, failed[n-1]-inARow.Microseconds())
 		first, _ := slices.BinarySearch(failed, after+1)
 		failed = failed[max(first, n-MostFailures):]
 	}
@@ -58,13 +63,13 @@ func (s *state) join(o *state) {
 	if compareFailures(o.last, s.last) > 0 {
 		s.last = o.last
 	}
-	if s.last.at <= s.delivered {
+	if s.last.at <= good {
 		s.last = failure{}
 	}
 }
 
 func (s *state) equal(o *state) bool {
-	return s.delivered == o.delivered && s.complained == o.complained && slices.Equal(s.failed, o.failed) && s.last == o.last
+	return s.delivered == o.delivered && s.removed == o.removed && s.complained == o.complained && slices.Equal(s.failed, o.failed) && s.last == o.last
 }
 
 // listed reports whether the recipient is on the list. limit is

@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS recipients (
   text       TEXT NOT NULL,
   complained INTEGER NOT NULL,  -- when it last did
   delivered  INTEGER NOT NULL,  -- the last delivery that is known
+  removed    INTEGER NOT NULL,  -- when somebody took it off the list
   times      TEXT NOT NULL,     -- of the failures, a JSON array
   updated    INTEGER NOT NULL,  -- wall clock, Unix seconds
   changed    INTEGER NOT NULL,  -- numbers changes that are to be published; 0 is none
@@ -64,7 +65,7 @@ type store struct {
 }
 
 func connect(path, more string) (*sql.DB, error) {
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path, OmitHost: true}).String()+"?_pragma=busy_timeout(5000)"+more)
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path, OmitHost: true}).String()+"?_txlock=immediate&_pragma=busy_timeout(5000)"+more)
 	if err != nil {
 		return nil, err
 	}
@@ -221,11 +222,11 @@ type row struct {
 }
 
 // rowColumns are what scan reads.
-const rowColumns = "reason, last, code, enhanced, text, complained, delivered, times, listed, published, changed"
+const rowColumns = "reason, last, code, enhanced, text, complained, delivered, removed, times, listed, published, changed"
 
 func (r *row) scan(from *sql.Row) error {
 	var times []byte
-	err := from.Scan(&r.last.reason, &r.last.at, &r.last.code, &r.last.enhanced, &r.last.text, &r.complained, &r.delivered, &times, &r.listed, &r.published, &r.changed)
+	err := from.Scan(&r.last.reason, &r.last.at, &r.last.code, &r.last.enhanced, &r.last.text, &r.complained, &r.delivered, &r.removed, &times, &r.listed, &r.published, &r.changed)
 	if err != nil {
 		return err
 	}
@@ -241,9 +242,9 @@ func (r *row) put(ctx context.Context, tx *sql.Tx, address string, now time.Time
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, "INSERT OR REPLACE INTO recipients VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	_, err = tx.ExecContext(ctx, "INSERT OR REPLACE INTO recipients VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		address, r.listed, r.last.reason, len(r.failed), first, r.last.at, r.last.code, r.last.enhanced, r.last.text,
-		r.complained, r.delivered, string(times), now.Unix(), r.changed, r.published)
+		r.complained, r.delivered, r.removed, string(times), now.Unix(), r.changed, r.published)
 	return err
 }
 
@@ -289,11 +290,49 @@ func (s *store) published(ctx context.Context, all []change) error {
 	return s.fault("write", tx.Commit())
 }
 
+// Remove takes addresses off the list in the database at path, whatever they were
+// listed for; what happens from now on counts. It returns those that were not on
+// it. The daemon may be running, and publishes it.
+func Remove(ctx context.Context, path string, addresses []string, now time.Time) (missing []string, err error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, notThere(path)
+	}
+	db, err := connect(path, "&mode=rw")
+	if err != nil {
+		return nil, fmt.Errorf("open the suppression list %s: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	s := &store{path: path, limit: MostFailures, db: db}
+	if err := db.QueryRowContext(ctx, "SELECT coalesce(max(changed), 0) FROM recipients").Scan(&s.seq); err != nil {
+		return nil, s.fault("read", err)
+	}
+	told := make(map[string]*state)
+	for _, a := range addresses {
+		address := string(appendLower(nil, []byte(a)))
+		var listed bool
+		err := db.QueryRowContext(ctx, "SELECT listed FROM recipients WHERE address = ?", address).Scan(&listed)
+		switch {
+		case errors.Is(err, sql.ErrNoRows), err == nil && !listed:
+			missing = append(missing, a)
+		case err != nil:
+			return nil, s.fault("read", err)
+		default:
+			told[address] = &state{removed: now.UnixMicro()}
+		}
+	}
+	_, err = s.add(ctx, told, now)
+	return missing, err
+}
+
+func notThere(path string) error {
+	return fmt.Errorf("open the suppression list %s: %w; name the path of the sink of kind suppression", path, fs.ErrNotExist)
+}
+
 // Read yields the list in the database at path, in order of addresses. The daemon
 // may be running.
 func Read(ctx context.Context, path string, yield func(*Entry) error) error {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("open the suppression list %s: %w; name the path of the sink of kind suppression", path, fs.ErrNotExist)
+		return notThere(path)
 	}
 	db, err := connect(path, "&mode=ro")
 	if err != nil {

@@ -130,11 +130,13 @@ func facts(t *rapid.T) []state {
 			at += 3 * inARow.Microseconds() * rapid.Int64Range(0, 1).Draw(t, "long after")
 		}
 		at = max(at, 1)
-		switch rapid.IntRange(0, 4).Draw(t, "what") {
+		switch rapid.IntRange(0, 6).Draw(t, "what") {
 		case 0:
 			return state{delivered: at}
 		case 1:
 			return state{complained: at}
+		case 2:
+			return state{removed: at}
 		default:
 			return state{failed: []int64{at}, last: failure{at: at, reason: rapid.SampledFrom([]string{"user_unknown", "user_inactive"}).Draw(t, "reason")}}
 		}
@@ -172,10 +174,10 @@ func TestStateIsASetOfFacts(t *testing.T) {
 func TestStateIsWhatWasTold(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var s state
-		failed, delivered, complained := make(map[int64]bool), int64(0), false
+		failed, delivered, complained, removed := make(map[int64]bool), int64(0), int64(0), int64(0)
 		for _, f := range facts(t) {
 			s.join(&f)
-			delivered, complained = max(delivered, f.delivered), complained || f.complained > 0
+			delivered, complained, removed = max(delivered, f.delivered, f.removed), max(complained, f.complained), max(removed, f.removed)
 			for _, at := range f.failed {
 				failed[at] = true
 			}
@@ -189,7 +191,7 @@ func TestStateIsWhatWasTold(t *testing.T) {
 				n++
 			}
 		}
-		if got := len(s.failed); got != min(n, MostFailures) || s.complained > 0 != complained {
+		if got := len(s.failed); got != min(n, MostFailures) || s.complained > 0 != (complained > removed) {
 			t.Errorf("%+v, want %d failures", s, n)
 		}
 	})
@@ -328,6 +330,42 @@ func TestRestart(t *testing.T) {
 	flush(t, w)
 	if got := listed(t, c.Path); !slices.Equal(got, []string{"ann@x.example user_unknown 2", "eve@x.example user_unknown 1"}) {
 		t.Errorf("%v", got)
+	}
+}
+
+// Removed by hand, an address is off the list, also for those who are told; what
+// happened before does not bring it back, what happens then does.
+func TestRemove(t *testing.T) {
+	c := config(filepath.Join(t.TempDir(), "list.db"))
+	m := &memory{values: make(map[string]string)}
+	c.Publisher, c.Target = m, "a"
+	s := open(t, c)
+	w := s.Writer("mta1", "a")
+	now := time.Now()
+	add := func(after time.Duration, what string) {
+		w.Add(happened(now.Add(after).Unix(), "ann@x.example", what))
+		flush(t, w)
+		if err := s.publish(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(-time.Hour, "complaint")
+	missing, err := Remove(t.Context(), c.Path, []string{"Ann@x.example", "bob@x.example"}, now)
+	if err != nil || !slices.Equal(missing, []string{"bob@x.example"}) {
+		t.Error(missing, err)
+	}
+	add(-time.Hour, "complaint") // comes again
+	add(-2*time.Hour, "bounced user_unknown")
+	add(-3*time.Hour, "bounced user_unknown")
+	if got := listed(t, c.Path); len(got) != 0 || len(m.values) != 0 {
+		t.Error(got, m.values)
+	}
+	add(time.Hour, "complaint")
+	if got := listed(t, c.Path); len(got) != 1 || len(m.values) != 1 {
+		t.Error(got, m.values)
+	}
+	if _, err := Remove(t.Context(), c.Path+".gone", nil, now); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
 	}
 }
 

@@ -432,17 +432,30 @@ sources:
 	}
 }
 
+// TestEdge runs the real program against a broker in this process.
+func TestEdge(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes many seconds")
+	}
+	c, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	testEdge(t, c.ListenAddrs())
+}
+
 // TestServerDaemon runs the real program against a real Kafka.
 func TestServerDaemon(t *testing.T) {
 	s := Start(t)
 	t.Run("poison", func(t *testing.T) { testPoison(t, []string{s.Addr}) })
 	t.Run("formats", func(t *testing.T) { testFormats(t, []string{s.Addr}) })
-	t.Run("edge and centre", func(t *testing.T) { testEdge(t, s) })
+	t.Run("edge and centre", func(t *testing.T) { testEdge(t, []string{s.Addr}) })
 	t.Run("login", func(t *testing.T) { testLogin(t, s) })
 }
 
 // example returns an example configuration that works here.
-func example(t testing.TB, name, dir string, s *Server, pairs ...string) string {
+func example(t testing.TB, name, dir string, addrs []string, pairs ...string) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("../../configs", name))
 	if err != nil {
@@ -450,7 +463,7 @@ func example(t testing.TB, name, dir string, s *Server, pairs ...string) string 
 	}
 	text := string(b)
 	for _, pair := range [][2]string{
-		{"[kafka1.example:9092, kafka2.example:9092]", "[" + s.Addr + "]"}, {"/var/lib/bouncemeter", dir}, {"127.0.0.1:9725", `"127.0.0.1:0"`},
+		{"[kafka1.example:9092, kafka2.example:9092]", `["` + addrs[0] + `"]`}, {"/var/lib/bouncemeter", dir}, {"127.0.0.1:9725", `"127.0.0.1:0"`},
 	} {
 		pairs = append(pairs, pair[:]...)
 	}
@@ -467,8 +480,8 @@ func example(t testing.TB, name, dir string, s *Server, pairs ...string) string 
 // on the way, and configs/central.yaml, which also publishes counts and keeps the
 // suppression list: the centre has what the logs say, and so have those who read
 // the topics.
-func testEdge(t *testing.T, s *Server) {
-	p := client(t, []string{s.Addr})
+func testEdge(t *testing.T, addrs []string) {
+	p := client(t, addrs)
 	for _, topic := range []string{"classified", "counts", "suppressed"} {
 		create(t, p, topic)
 	}
@@ -491,7 +504,7 @@ func testEdge(t *testing.T, s *Server) {
 		}
 		dir := t.TempDir()
 		file := filepath.Join(dir, "mail.log")
-		settings := example(t, "edge.yaml", dir, s, "mta1", name, "/var/log/mail.log", file) + "privacy: {addresses: keep}\n"
+		settings := example(t, "edge.yaml", dir, addrs, "mta1", name, "/var/log/mail.log", file) + "privacy: {addresses: keep}\n"
 		half := bytes.LastIndexByte(log.Bytes()[:log.Len()/2], '\n') + 1
 		if err := os.WriteFile(file, log.Bytes()[:half], 0o600); err != nil {
 			t.Fatal(err)
@@ -519,12 +532,12 @@ func testEdge(t *testing.T, s *Server) {
 	}
 	dir := t.TempDir()
 	list := filepath.Join(dir, "suppression.db")
-	central := start(t, dir, example(t, "central.yaml", dir, s, "# event_ids:", "event_ids:")+fmt.Sprintf(`
+	central := start(t, dir, example(t, "central.yaml", dir, addrs, "# event_ids:", "event_ids:")+fmt.Sprintf(`
 sinks:
   - {name: counts, kind: kafka, content: counts, brokers: [%[1]q], topic: counts}
   - {name: list, kind: suppression, failures: 1, path: %[2]s, brokers: [%[1]q], topic: suppressed}
 privacy: {addresses: keep}
-`, s.Addr, list))
+`, addrs[0], list))
 	total := func(outcomes map[string]int64) (sum int64) {
 		for _, n := range outcomes {
 			sum += n
@@ -569,7 +582,7 @@ privacy: {addresses: keep}
 		}
 		return got
 	}
-	published := read(t, []string{s.Addr}, "counts", func(v map[string]string) bool { return total(sums(v)) >= total(want) })
+	published := read(t, addrs, "counts", func(v map[string]string) bool { return total(sums(v)) >= total(want) })
 	if diff := cmp.Diff(want, sums(published)); diff != "" || len(want) < 100 {
 		t.Errorf("%d rows; -ledger +topic:\n%.3000s", len(want), diff)
 	}
@@ -592,7 +605,7 @@ privacy: {addresses: keep}
 		}
 		return got
 	}
-	told := now(read(t, []string{s.Addr}, "suppressed", func(v map[string]string) bool { return cmp.Equal(listed, now(v)) }))
+	told := now(read(t, addrs, "suppressed", func(v map[string]string) bool { return cmp.Equal(listed, now(v)) }))
 	if len(told) == 0 {
 		t.Error("nobody is listed")
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -24,6 +25,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/internal/kafkaclient"
+	ours "github.com/bouncemeter/bouncemeter/sources/kafka"
 )
 
 const partitions = 4
@@ -117,20 +122,32 @@ func create(t testing.TB, client *kgo.Client, topic string) {
 	}
 }
 
-// readerEnv makes the test binary read a topic with the client library's own
-// Reader, one for each partition: ADDRESS TOPIC RECORDS.
+// readerEnv makes the test binary read a topic: HOW ADDRESS TOPIC RECORDS. How is
+// Reader, the client library's own, one for each partition; or source, ours, up to
+// the lines of a batch.
 const readerEnv = "KAFKATEST_READER"
 
 func TestMain(m *testing.M) {
-	var addr, topic string
+	var how, addr, topic string
 	var n int
-	if _, err := fmt.Sscan(os.Getenv(readerEnv), &addr, &topic, &n); err != nil {
+	if _, err := fmt.Sscan(os.Getenv(readerEnv), &how, &addr, &topic, &n); err != nil {
 		code := m.Run()
 		if programDir != "" {
 			_ = os.RemoveAll(programDir)
 		}
 		os.Exit(code)
 	}
+	read := readWithReader
+	if how == "source" {
+		read = readWithSource
+	}
+	if err := read(addr, topic, n); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func readWithReader(addr, topic string, n int) error {
 	var g errgroup.Group
 	for p := range partitions {
 		g.Go(func() error {
@@ -144,10 +161,33 @@ func TestMain(m *testing.M) {
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	return g.Wait()
+}
+
+func readWithSource(addr, topic string, n int) error {
+	source, err := ours.New(ours.Config{Config: kafkaclient.Config{Brokers: []string{addr}}, Topics: []string{topic}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var lines atomic.Int64
+	err = source.Run(ctx, func(ctx context.Context, l *ours.Lane) error {
+		if err := l.Open(ctx, event.Position{}); err != nil {
+			return err
+		}
+		var b event.Batch
+		for l.Read(ctx, &b) == nil {
+			if lines.Add(int64(len(b.Lines))) >= int64(n) {
+				cancel()
+			}
+		}
+		return l.Close()
+	})
+	if got := lines.Load(); err == nil && got != int64(n) {
+		err = fmt.Errorf("%d records were read, not %d", got, n)
+	}
+	return err
 }
 
 // figure is what reading a topic took.
@@ -272,7 +312,8 @@ func counted(t testing.TB, address string) (lines int64) {
 // TestServerThroughput has the real program count two million records (or
 // KAFKA_RECORDS) exactly, on one core, from a real Kafka; then count them again
 // while it writes them to another topic; then count what it has written. It tells
-// what that took, beside kcat and the client library's Reader, which only read.
+// what that took, beside kcat, the client library's Reader and our source alone,
+// which only read.
 func TestServerThroughput(t *testing.T) {
 	s := Start(t)
 	n := 2_000_000
@@ -302,9 +343,11 @@ func TestServerThroughput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reader := exec.Command(self)
-	reader.Env = append(os.Environ(), fmt.Sprintf("%s=%s events %d", readerEnv, s.Addr, n))
-	t.Logf("Reader, reading:         %s", run(t, reader).String(n))
+	for _, how := range []string{"Reader", "source"} {
+		reader := exec.Command(self)
+		reader.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s events %d", readerEnv, how, s.Addr, n))
+		t.Logf("%s, reading:         %s", how, run(t, reader).String(n))
+	}
 
 	source := func(topic, dialect string) string {
 		return fmt.Sprintf("sources: [{name: events, kind: kafka, brokers: [%q], topics: [%s], group: meter-%s, dialect: %s}]", s.Addr, topic, topic+dialect, dialect)
