@@ -26,8 +26,8 @@ var faults = []fault{
 	},
 	{
 		name:    "power loss",
-		promise: "Commits are synced. Should the disk have lied, the log is read again from the last commit that is whole.",
-		how:     "The write-ahead log is cut at a random byte after each of many kills.",
+		promise: "Commits are synced. Should the disk have lied about the end of the write-ahead log, the log is read again from the last commit that is whole.",
+		how:     "The write-ahead log is cut at a random byte after each of many kills, where it has not been moved into the ledger's file yet.",
 		tests:   []string{"test/faults/TestPowerLoss"},
 	},
 	{
