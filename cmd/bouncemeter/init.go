@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/bouncemeter/bouncemeter/event"
@@ -39,8 +40,31 @@ var everything = []string{"var/log/syslog", "var/log/messages"}
 // sampleBytes is how much of a log is looked at.
 const sampleBytes = 8 << 20
 
-// foundLog is a log with deliveries.
-type foundLog struct{ path, dialect string }
+// foundLog is a log with deliveries: a file, or the journal's entries of some
+// units.
+type foundLog struct {
+	path, dialect string
+	units         []string
+}
+
+// journalUnits are those of systemd that the mail servers' entries in the journal
+// are of.
+var journalUnits = map[string][]string{
+	"postfix": {"postfix@-.service", "postfix.service"}, "exim": {"exim4.service", "exim.service"},
+	"sendmail": {"sendmail.service"}, "opensmtpd": {"opensmtpd.service", "smtpd.service"},
+}
+
+// journal returns the journal as a log if there is one, and a mail server whose
+// entries may be in it.
+func (i initCommand) journal() []foundLog {
+	server := i.server()
+	for _, folder := range []string{"var/log/journal", "run/log/journal"} {
+		if info, err := os.Stat(filepath.Join(i.Root, folder)); err == nil && info.IsDir() && server != "" {
+			return []foundLog{{path: "the journal", dialect: server, units: journalUnits[server]}}
+		}
+	}
+	return nil
+}
 
 // Run finds the logs of mail servers and writes a configuration that reads them.
 func (i initCommand) Run(ctx context.Context, c console) error {
@@ -57,7 +81,10 @@ func (i initCommand) Run(ctx context.Context, c console) error {
 		return err
 	}
 	if len(logs) == 0 {
-		return errors.New("no log of a mail server was found below /var/log: name one in a configuration of your own (docs/configuration.md), or see what it is with bouncemeter report FILE; if the journal is the only log, let rsyslog write /var/log/mail.log")
+		logs = i.journal()
+	}
+	if len(logs) == 0 {
+		return errors.New("no log of a mail server was found below /var/log: name one in a configuration of your own (docs/configuration.md), or see what it is with bouncemeter report FILE")
 	}
 	text := i.config(logs)
 	if i.Output == "-" {
@@ -81,15 +108,17 @@ func (i initCommand) Run(ctx context.Context, c console) error {
 	for _, l := range logs {
 		fmt.Fprintf(c.out, "found    %s (%s)\n", l.path, l.dialect)
 	}
-	fmt.Fprintf(c.out, `wrote    %[1]s
-
-What to do next:
-  bouncemeter report %[2]s    why mail failed so far
-  bouncemeter check -c %[1]s    whether all is well with the configuration
-  bouncemeter run -c %[1]s    the daemon; its page is at http://127.0.0.1:9725/
-Then say in %[1]s who is to be told of alerts (docs/alerts.md).
-`, i.Output, logs[0].path)
-	return nil
+	w := tabwriter.NewWriter(c.out, 0, 0, 4, ' ', 0)
+	fmt.Fprintf(w, "wrote    %[1]s\n\nWhat to do next:\n", i.Output)
+	if logs[0].units == nil {
+		fmt.Fprintf(w, "  bouncemeter report %s\twhy mail failed so far\n", logs[0].path)
+	} else {
+		fmt.Fprintf(w, "  journalctl -o short-iso-precise -u %s | bouncemeter report -\twhy mail failed so far\n", logs[0].units[0])
+	}
+	fmt.Fprintf(w, "  bouncemeter check -c %s\twhether all is well with the configuration\n", i.Output)
+	fmt.Fprintf(w, "  bouncemeter run -c %s\tthe daemon; its page is at http://127.0.0.1:9725/\n", i.Output)
+	fmt.Fprintf(w, "Then say in %s who is to be told of alerts (docs/alerts.md).\n", i.Output)
+	return w.Flush()
 }
 
 // find adds the logs among the places whose lines a dialect takes. A dialect
@@ -118,7 +147,7 @@ func (i initCommand) find(ctx context.Context, places []string, logs []foundLog,
 			name = i.server()
 		}
 		if name != "" && !slices.ContainsFunc(have, func(l foundLog) bool { return l.dialect == name }) {
-			logs = append(logs, foundLog{path, name})
+			logs = append(logs, foundLog{path: path, dialect: name})
 		}
 	}
 	return logs, nil
@@ -143,6 +172,10 @@ func (i initCommand) config(logs []foundLog) string {
 	var b strings.Builder
 	b.WriteString("# Made by bouncemeter init. What each setting means, and all others:\n# docs/configuration.md\nsources:\n")
 	for _, l := range logs {
+		if l.units != nil {
+			fmt.Fprintf(&b, "  - {name: %s, kind: journald, units: [%s], dialect: %s}\n", l.dialect, strings.Join(l.units, ", "), l.dialect)
+			continue
+		}
 		fmt.Fprintf(&b, "  - {name: %s, kind: tail, paths: [%q], dialect: %s}\n", l.dialect, l.path, l.dialect)
 	}
 	ledger := "ledger.db # beside this file"

@@ -73,6 +73,23 @@ func TestInit(t *testing.T) {
 	}
 }
 
+// Without a file the journal has what the mail server says.
+func TestInitJournal(t *testing.T) {
+	root := machine(t, map[string]string{"var/log/journal/0123/system.journal": "", "etc/postfix/main.cf": ""})
+	file := filepath.Join(t.TempDir(), "bouncemeter.yaml")
+	code, out, stderr := call(t, "", "init", "--root", root, "--state", root, "-o", file)
+	if code != 0 || !strings.Contains(out, "found    the journal (postfix)") || !strings.Contains(out, "journalctl") {
+		t.Fatalf("exit code %d\n%s%s", code, out, stderr)
+	}
+	c, err := config.Load(file, nil, nil)
+	if err != nil || len(c.Sources) != 1 || c.Sources[0].Kind != "journald" || c.Sources[0].Units[0] != "postfix@-.service" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if code, _, _ := call(t, "", "init", "--root", machine(t, map[string]string{"var/log/journal/0123/system.journal": ""}), "-o", "-"); code != 1 {
+		t.Errorf("a journal without a mail server: exit code %d", code)
+	}
+}
+
 func TestInitTellsWhatIsWrong(t *testing.T) {
 	empty := machine(t, map[string]string{"var/log/syslog": "Jan 12 04:00:00 mx1 cron[1]: hello\n"})
 	if code, _, stderr := call(t, "", "init", "--root", empty, "-o", "-"); code != 1 || !strings.Contains(stderr, "no log of a mail server") {
