@@ -261,6 +261,12 @@ func ranges(t *testing.T, b *browser) {
 	if at := eval[string](b, `location.search`); !strings.Contains(at, "from=20") || !strings.Contains(at, "provider=gmail") {
 		t.Errorf("a time of one's own leads to %s", at)
 	}
+	// However many pages one has been to, the next one comes: those that are kept
+	// for the way back hold no connection.
+	for range 8 {
+		b.follow(`nav a[href^="/domains"]`)
+		b.follow(`nav a[href^="/?"]`)
+	}
 	b.quiet("ranges")
 }
 

@@ -53,9 +53,10 @@
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       const from = fresh.getElementById("content"), to = document.getElementById("content");
       if (!from || from.innerHTML === to.innerHTML) return;
-      // The same link may be there more than once: which of them has the focus?
-      const href = document.activeElement?.getAttribute("href");
-      const same = (all) => href ? [...all.querySelectorAll('[href="' + CSS.escape(href) + '"]')] : [];
+      // What has the focus keeps it. The same link may be there more than once.
+      const key = (e) => e.tagName + (e.getAttribute("href") ?? e.textContent);
+      const focused = document.activeElement ? key(document.activeElement) : "";
+      const same = (all) => [...all.querySelectorAll("a[href], summary, button")].filter((e) => key(e) === focused);
       const nth = same(to).indexOf(document.activeElement);
       for (const d of to.querySelectorAll("details[id]")) {
         const same = from.querySelector("#" + CSS.escape(d.id));
@@ -70,7 +71,22 @@
       loading = false;
     }
   };
-  new EventSource("/live").addEventListener("change", refresh);
+  // Browsers have six connections for a site: one that nobody looks at, such as a
+  // page that is kept for the way back, must hold none of them.
+  let events = null;
+  const deaf = () => { events?.close(); events = null; };
+  const listen = () => {
+    if (document.hidden || events) return;
+    events = new EventSource("/live");
+    events.addEventListener("change", refresh);
+  };
+  listen();
   setInterval(() => { if (waiting) refresh(); }, 1000);
-  document.addEventListener("visibilitychange", () => { if (!document.hidden && waiting) refresh(); });
+  addEventListener("pagehide", deaf);
+  addEventListener("pageshow", (e) => { if (e.persisted) { refresh(); listen(); } });
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) { deaf(); return; }
+    refresh();
+    listen();
+  });
 })();
