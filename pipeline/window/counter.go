@@ -56,7 +56,7 @@ type Counter struct {
 	counts    map[countKey]int32 // index into delta.Counts
 	domains   map[domainKey]int32
 	delays    map[delayKey]int32
-	templates map[uint64]*template
+	templates map[templateKey]*template
 	period    uint64 // of this delta and hour: cells of another are void
 	trend     map[int64]*trendCell
 	trendAt   int64 // start of trendLast
@@ -131,6 +131,14 @@ type delayKey struct {
 	outcome  event.Outcome
 }
 
+// templateKey is what tells wordings apart: the same one may come from two
+// providers, or with two codes, and have two verdicts.
+type templateKey struct {
+	hash     uint64
+	provider string
+	category event.Category
+}
+
 type template struct {
 	text  string
 	index int32 // into delta.Templates; -1 if not seen since the last Delta
@@ -148,7 +156,7 @@ func NewCounter(c Config) *Counter {
 		c.MaxTemplates = 20_000
 	}
 	k := &Counter{
-		config: c, templates: make(map[uint64]*template),
+		config: c, templates: make(map[templateKey]*template),
 		fine: current{span: c.Span}, coarse: current{span: c.CoarseSpan}, course: current{span: c.TrendSpan},
 	}
 	if c.TrendSpan > 0 {
@@ -374,18 +382,17 @@ var delayFirst = func() (first [65]uint8) {
 }()
 
 func (k *Counter) addTemplate(seconds int64, e *event.Event, n int64) {
-	// The same wording may come from two providers, with two verdicts; the
-	// template's hash covers the provider.
-	t := k.templates[e.Verdict.Template]
+	key := templateKey{e.Verdict.Template, e.Provider, e.Verdict.Category}
+	t := k.templates[key]
 	if t == nil {
 		if len(k.templates) >= k.config.MaxTemplates {
 			// Forget all, so that what is current finds its place again; the
 			// store keeps the first sample and adds the counts up.
-			k.templates = make(map[uint64]*template)
+			k.templates = make(map[templateKey]*template)
 			k.delta.Templates = append([]TemplateCount(nil), k.delta.Templates...)
 			for i := range k.delta.Templates {
 				d := &k.delta.Templates[i]
-				k.templates[d.Hash] = &template{d.Text, int32(i)}
+				k.templates[templateKey{d.Hash, d.Provider, d.Category}] = &template{d.Text, int32(i)}
 			}
 			if len(k.templates) >= k.config.MaxTemplates {
 				return
@@ -393,7 +400,7 @@ func (k *Counter) addTemplate(seconds int64, e *event.Event, n int64) {
 		}
 		k.scratch = k.config.Sample(e, k.scratch[:0])
 		t = &template{string(k.scratch), -1}
-		k.templates[e.Verdict.Template] = t
+		k.templates[key] = t
 	}
 	if t.index < 0 {
 		t.index = int32(len(k.delta.Templates))

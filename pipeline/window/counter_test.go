@@ -40,7 +40,7 @@ func anEvent(t *rapid.T) event.Event {
 		e.Verdict = event.Verdict{Category: event.QueueExpired, Secondary: event.MailboxFull}
 	} else if e.Outcome != event.Delivered {
 		e.Verdict.Category = rapid.SampledFrom([]event.Category{event.SPFFailed, event.UserUnknown}).Draw(t, "category")
-		e.Verdict.Template = uint64(e.Verdict.Category)
+		e.Verdict.Template = rapid.Uint64Range(1, 2).Draw(t, "wording")
 		e.Reply.Text = []byte("550 no")
 	}
 	return e
@@ -64,7 +64,7 @@ func sum(into map[string]int64, d *Delta) {
 		}
 	}
 	for _, c := range d.Templates {
-		into[fmt.Sprintf("template %d %s", c.Hash, c.Text)] += c.Attempts
+		into[fmt.Sprintf("template %d %s %s %s", c.Hash, c.Provider, c.Category, c.Text)] += c.Attempts
 	}
 	into["unmatched"] += d.Lines.Unmatched
 }
@@ -252,5 +252,26 @@ func BenchmarkAdd(b *testing.B) {
 	for b.Loop() {
 		k.Add(&events[i%len(events)])
 		i++
+	}
+}
+
+// One wording counts for each provider and category that it came with.
+func TestWordingOfTwoProviders(t *testing.T) {
+	k := NewCounter(testConfig())
+	e := event.Event{
+		Kind: event.Attempt, Outcome: event.Bounced, Recipient: []byte("a@one.example"),
+		Reply:   event.Reply{Text: []byte("550 no")},
+		Verdict: event.Verdict{Category: event.UserUnknown, Template: 7},
+	}
+	for _, provider := range []string{"gmail", "yahoo", "gmail"} {
+		e.Provider = provider
+		k.Add(&e)
+	}
+	got := map[string]int64{}
+	for _, c := range k.Delta().Templates {
+		got[c.Provider] += c.Attempts
+	}
+	if got["gmail"] != 2 || got["yahoo"] != 1 {
+		t.Errorf("the wording was counted as %v, want gmail 2 and yahoo 1", got)
 	}
 }

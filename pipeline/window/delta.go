@@ -59,7 +59,8 @@ type DelayCount struct {
 	Micros   int64                       // sum of delays
 }
 
-// TemplateCount is how often one wording of a failure was seen.
+// TemplateCount is how often one wording of a failure was seen at one provider and
+// for one category.
 type TemplateCount struct {
 	Hash     uint64 // event.Verdict.Template
 	Category event.Category
