@@ -92,12 +92,12 @@ type phraseCompiler struct {
 	classes  map[string]symbol // by name, or by the alternatives' text
 	classIDs int32
 	nodes    map[edgeKey]int32
-	next     int32
-	// byClass has the edges and outputs before terms and classes get one
-	// numbering: classes count down from -2.
+	// By node: how it is reached, the classes it completes and the phrases it
+	// ends. Terms and classes have no common numbering yet: classes count down
+	// from -2.
 	order   []edgeKey
-	fires   map[int32][]symbol
-	phrases map[int32][]int32
+	fires   [][]symbol
+	phrases [][]int32
 	words   map[string][]string // {name} and what it stands for
 	opening map[string]bool     // names being expanded, to find circles
 	parts   map[string][]symbol // that have been compiled: most are of many phrases
@@ -110,7 +110,7 @@ func newPhraseCompiler() *phraseCompiler {
 	c := &phraseCompiler{
 		terms: trieBuilder{terms: make(map[string]term, many)}, keep: newLexicon(), all: newLexicon(),
 		classes: map[string]symbol{}, nodes: make(map[edgeKey]int32, many),
-		fires: map[int32][]symbol{}, phrases: map[int32][]int32{},
+		order: make([]edgeKey, 0, many), fires: make([][]symbol, 0, many), phrases: make([][]int32, 0, many),
 		words: map[string][]string{}, opening: map[string]bool{}, parts: map[string][]symbol{},
 	}
 	c.all.every = true
@@ -229,10 +229,9 @@ func (c *phraseCompiler) node(parent int32, gap uint8, s symbol) int32 {
 	if n, ok := c.nodes[k]; ok {
 		return n
 	}
-	n := c.next
-	c.next++
+	n := int32(len(c.order))
 	c.nodes[k] = n
-	c.order = append(c.order, k)
+	c.order, c.fires, c.phrases = append(c.order, k), append(c.fires, nil), append(c.phrases, nil)
 	return n
 }
 
@@ -443,7 +442,7 @@ func (c *phraseCompiler) finish() *automaton {
 		return s
 	}
 	a := &automaton{
-		trie: c.terms.build(), stop: make([]bool, terms), effects: make([]symbolEffect, terms+c.classIDs+1), nodes: make([]nodeOutput, c.next),
+		trie: c.terms.build(), stop: make([]bool, terms), effects: make([]symbolEffect, terms+c.classIDs+1), nodes: make([]nodeOutput, len(c.order)),
 	}
 	symbols := len(a.effects) - 1
 	for i, m := range maskNames {
@@ -458,17 +457,16 @@ func (c *phraseCompiler) finish() *automaton {
 	// Nodes that phrases go on from are numbered first, and of these the ones
 	// that begin a phrase: whether a node is active, and where, matters only
 	// for them, and so stays in the first-level cache.
-	followed := make([]bool, c.next)
+	followed := make([]bool, len(c.order))
 	for _, k := range c.order {
 		if k.parent >= 0 {
 			followed[k.parent] = true
 		}
 	}
-	id := make([]int32, c.next)
+	id := make([]int32, len(c.order))
 	next := int32(0)
 	for pass := range 3 {
-		for _, k := range c.order {
-			n := c.nodes[k]
+		for n, k := range c.order {
 			if (pass < 2) == followed[n] && (pass != 0 || k.parent < 0) && (pass != 1 || k.parent >= 0) {
 				id[n] = next
 				next++
@@ -478,13 +476,17 @@ func (c *phraseCompiler) finish() *automaton {
 			a.inner = next
 		}
 	}
-	single := map[int32]symbol{}
+	single := make([]symbol, len(c.order)) // by node, or none
+	const none = symbol(-1)
+	for n := range single {
+		single[n] = none
+	}
 	edges, roots := make([][]edge, symbols), make([]int32, symbols)
 	for i := range roots {
 		roots[i] = -1
 	}
-	for _, k := range c.order {
-		s, n := number(k.symbol), id[c.nodes[k]]
+	for old, k := range c.order {
+		s, n := number(k.symbol), id[old]
 		if k.parent < 0 {
 			single[n], roots[s] = s, n
 			continue
@@ -492,10 +494,10 @@ func (c *phraseCompiler) finish() *automaton {
 		edges[s] = append(edges[s], edge{id[k.parent], edgeEnd{n, k.gap}})
 	}
 	classes := make([][]symbol, symbols) // that a symbol completes by itself
-	fires, phrases := make([][]symbol, c.next), make([][]int32, c.next)
+	fires, phrases := make([][]symbol, len(c.order)), make([][]int32, len(c.order))
 	for old, list := range c.fires {
 		for _, class := range list {
-			if s, ok := single[id[old]]; ok {
+			if s := single[id[old]]; s != none {
 				classes[s] = append(classes[s], number(class))
 			} else {
 				fires[id[old]] = append(fires[id[old]], number(class))
