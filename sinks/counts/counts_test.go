@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,7 +68,7 @@ type truth struct {
 	*sqlite.Ledger
 	lanes  []ledger.Lane
 	totals map[Row]Row // by a row without its counts
-	reads  int
+	reads  atomic.Int64
 }
 
 func newTruth(t interface{ Fatal(...any) }, dir string, lanes int) *truth {
@@ -111,7 +112,7 @@ func (x *truth) count(t interface{ Fatal(...any) }, lane int, start int64, domai
 
 // Query implements Ledger.
 func (x *truth) Query(ctx context.Context, q ledger.Query) ([]ledger.Row, error) {
-	x.reads++
+	x.reads.Add(1)
 	return x.Ledger.Query(ctx, q)
 }
 
@@ -257,13 +258,14 @@ func TestIdle(t *testing.T) {
 			done <- New(Config{Name: "out", Receiver: s, Keep: keep, Closed: func() int64 { return closed }, Log: slog.New(slog.DiscardHandler)}).Run(ctx, x)
 		}()
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if len(s.rows) != 1 {
 			t.Errorf("%v", s.rows)
 		}
-		x.reads = 0
+		before := x.reads.Load()
 		time.Sleep(time.Hour)
-		if x.reads > 60 {
-			t.Errorf("%d queries in an hour", x.reads)
+		if n := x.reads.Load() - before; n > 60 {
+			t.Errorf("%d queries in an hour", n)
 		}
 		cancel()
 		if err := <-done; err != nil {
