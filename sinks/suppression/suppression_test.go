@@ -622,16 +622,19 @@ func TestRun(t *testing.T) {
 			return string(b)
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if got := exported(); got != "ann@x.example\nbob@x.example\n" || len(m.values) != 0 || !s.Stats().Failing {
 			t.Errorf("%q, %v, %+v", got, m.values, s.Stats())
 		}
 		m.fail = false
 		add("eve")
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if got := exported(); strings.Contains(got, "eve") || len(m.values) != 3 || s.Stats().Failing {
 			t.Errorf("%q, %v, %+v", got, m.values, s.Stats())
 		}
 		time.Sleep(exportEvery)
+		synctest.Wait()
 		if got := exported(); !strings.Contains(got, "eve") {
 			t.Errorf("%q", got)
 		}
