@@ -324,7 +324,9 @@ func (s *Server) alertsPage(ctx context.Context, v *view) (any, string, error) {
 	for i := range open {
 		if open[i].touches(v.where) {
 			r := v.alertRow(&open[i])
-			r.Silenced = slices.ContainsFunc(holding, func(x ledger.Silence) bool { return open[i].silencedBy(&x, s.o.Now()) })
+			r.Silenced = slices.ContainsFunc(holding, func(x ledger.Silence) bool {
+				return x.Covers(s.o.Now(), open[i].Rule, open[i].Category, open[i].Labels)
+			})
 			p.Open = append(p.Open, r)
 		}
 	}

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -50,26 +49,6 @@ func (a *alert) silenceLabels() map[string]string {
 	return all
 }
 
-// silencedBy reports whether s holds now for a.
-func (a *alert) silencedBy(s *ledger.Silence, now time.Time) bool {
-	if now.Before(s.From) || !now.Before(s.Until) || len(s.Labels) == 0 {
-		return false
-	}
-	for name, want := range s.Labels {
-		have := a.Labels[name]
-		switch name {
-		case "rule":
-			have = a.Rule
-		case "category":
-			have = cmp.Or(have, a.Category)
-		}
-		if have != want {
-			return false
-		}
-	}
-	return true
-}
-
 // labelPlaces shows the labels of a silence.
 func labelPlaces(labels map[string]string) []place {
 	var all []place
@@ -101,7 +80,7 @@ func (s *Server) silencePanel(ctx context.Context, a *alert) (*silencePanel, err
 	p := &silencePanel{Alert: a.ID, Lengths: silences, Labels: labelPlaces(a.silenceLabels())}
 	all, err := s.holding(ctx)
 	for i := range all {
-		if a.silencedBy(&all[i], s.o.Now()) {
+		if all[i].Covers(s.o.Now(), a.Rule, a.Category, a.Labels) {
 			p.Holding = append(p.Holding, s.silenceRow(&all[i]))
 		}
 	}

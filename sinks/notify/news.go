@@ -84,7 +84,7 @@ func (d *desk) worth(k *known, now time.Time) bool {
 
 // silenced reports whether people are not to be told of a at the time given.
 func (d *desk) silenced(a *Alert, now time.Time) bool {
-	return d.silences.covers(a, now) || slices.ContainsFunc(d.made, func(s ledger.Silence) bool { return covers(&s, a, now) })
+	return d.silences.covers(a, now) || slices.ContainsFunc(d.made, func(s ledger.Silence) bool { return s.Covers(now, a.Rule, a.Category, a.Labels) })
 }
 
 // newer reports whether an open alert is news compared with what was told: it is

@@ -2,7 +2,6 @@ package notify
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -15,8 +14,6 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
-
-	"github.com/bouncemeter/bouncemeter/ledger"
 )
 
 // Silence keeps people from being told of some alerts for some time, once or
@@ -243,25 +240,4 @@ func (s *Silences) covers(a *Alert, t time.Time) bool {
 		s.failing = err != nil
 	}
 	return slices.ContainsFunc(s.list, func(x Silence) bool { return x.active(t) && x.Match.Matches(a) })
-}
-
-// covers returns whether a silence of the ledger covers a at t: a has all of its
-// labels. One without labels covers nothing.
-func covers(s *ledger.Silence, a *Alert, t time.Time) bool {
-	if t.Before(s.From) || !t.Before(s.Until) || len(s.Labels) == 0 {
-		return false
-	}
-	for name, want := range s.Labels {
-		have := a.Labels[name]
-		switch name {
-		case "rule":
-			have = a.Rule
-		case "category":
-			have = cmp.Or(have, a.Category)
-		}
-		if have != want {
-			return false
-		}
-	}
-	return true
 }
