@@ -36,7 +36,7 @@ const (
 	demoSender        = "shop.example"
 	demoProvider      = "gmail"
 	demoShare         = 0.6
-	demoRate          = 4 // messages a second
+	demoRate          = 6 // messages a second, at every hour: the alert comes as soon at night
 )
 
 // Run makes up a mail server, lets the daemon read its log and shows what it
@@ -61,7 +61,7 @@ func (d demoCommand) Run(ctx context.Context, c console) error {
 		incident = incident.Add(time.Minute)
 	}
 	mta, err := simulate.New(simulate.Config{
-		Seed: d.Seed, Start: live.Add(-d.History), Location: time.Local, Rate: demoRate,
+		Seed: d.Seed, Start: live.Add(-d.History), Location: time.Local, Rate: demoRate, Even: true,
 		Incidents: []simulate.Incident{{
 			Start: incident, SenderDomain: demoSender, Provider: demoProvider,
 			Category: event.SPFFailed, Share: demoShare,

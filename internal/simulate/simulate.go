@@ -35,6 +35,8 @@ type Config struct {
 	// Rate is how many messages a second arrive, on average over a week.
 	// Default 9, which makes about a gigabyte a day.
 	Rate float64
+	// Even makes every hour of every day alike.
+	Even bool
 	// SenderDomains and RecipientDomains say among how many domains the mail
 	// is, unevenly, divided. Default 50 and 5000.
 	SenderDomains, RecipientDomains int
@@ -509,6 +511,9 @@ func (s *Simulator) chatter() {
 // volumeNow is how much mail there is at this hour, relative to the week's mean:
 // little at night, most around ten and in the evening, less at the weekend.
 func (s *Simulator) volumeNow() float64 {
+	if s.config.Even {
+		return 1
+	}
 	minute := s.now / 60e6
 	if minute != s.volumeMinute || s.volume == 0 {
 		t := time.UnixMicro(s.now).In(s.config.Location)
