@@ -128,8 +128,20 @@ func TestOneDomainAtOneProvider(t *testing.T) {
 	if last.Ratio < 0.08 || last.Ratio > 0.16 || last.Usual > 0.002 {
 		t.Errorf("ratio %v, usual %v; 12%% failed in the incident, 0.1%% before", last.Ratio, last.Usual)
 	}
-	if first.Category != "spf_failed" || !strings.Contains(first.Advice, "TXT record") {
+	if first.Category != "spf_failed" || !strings.Contains(first.Advice, "dig +short TXT d3.example") {
 		t.Errorf("category %q with advice %q", first.Category, first.Advice)
+	}
+}
+
+// What is copied into a shell is a name, or not there.
+func TestHostName(t *testing.T) {
+	for name, want := range map[string]bool{
+		"shop.example": true, "xn--bcher-kva.example": true, "": false, "(other)": false, "-f.example": false,
+		"a.example;id": false, "$(id).example": false, "a b.example": false, "localhost": false, "b\u00fccher.example": false,
+	} {
+		if got := hostName(name); got != want {
+			t.Errorf("%q: %v", name, got)
+		}
 	}
 }
 

@@ -265,9 +265,19 @@ func (d *Detector) advice(a *alert) string {
 		return "Read the wording: a provider that says something new has new rules. Try it with bouncemeter classify, and write a rule if its category is wrong."
 	}
 	if c, ok := event.CategoryByID(a.Category); ok && c != event.Unset {
-		return c.Info().Advice
+		advice := c.Info().Advice
+		if domain := a.Labels[SenderDomain]; hostName(domain) {
+			advice = strings.ReplaceAll(advice, "example.org", domain)
+		}
+		return advice
 	}
 	return strings.TrimSpace(d.rules[a.rule].Why + " The page of what is named here shows what the servers say, and what to do about each reason.")
+}
+
+// hostName reports whether a name is safe in a command that people copy: what a
+// log says may be anything.
+func hostName(name string) bool {
+	return name != "" && name[0] != '-' && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.") == "" && strings.Contains(name, ".")
 }
 
 // silence is the entry of the file of silences that keeps people from being told
