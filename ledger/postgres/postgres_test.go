@@ -177,6 +177,25 @@ func TestServer(t *testing.T) {
 				}
 			})
 		}
+		t.Run("standby", func(t *testing.T) {
+			s := &server{Server: postgrestest.Start(t, "fsync=off")}
+			schema := s.newSchema()
+			s.open(t, schema)
+			s.Demote(t)
+			if l, err := postgres.Open(t.Context(), s.owner(), postgres.Options{Schema: schema}); err == nil {
+				t.Error("it opens", l.Close())
+			} else if !strings.Contains(err.Error(), "the server is a standby: give the primary, or several hosts with target_session_attrs=read-write") {
+				t.Errorf("the error is %q", err)
+			}
+			l, err := postgres.OpenReadOnly(t.Context(), s.owner(), postgres.Options{Schema: schema})
+			if err != nil {
+				t.Fatal("a reader needs no primary:", err)
+			}
+			defer func() { _ = l.Close() }()
+			if _, err := l.Query(t.Context(), ledger.Query{By: []ledger.Dimension{ledger.ByOutcome}}); err != nil {
+				t.Error(err)
+			}
+		})
 		if err := postgres.Check(t.Context(), s.owner(), postgres.Options{Schema: s.newSchema()}); err != nil {
 			t.Errorf("a schema that will be made: %v", err)
 		}

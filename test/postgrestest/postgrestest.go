@@ -166,6 +166,17 @@ func (s *Server) Start(t testing.TB) {
 	}
 }
 
+// Demote makes the server a standby of none: what it has can be read and not
+// written.
+func (s *Server) Demote(t testing.TB) {
+	t.Helper()
+	s.Stop(t)
+	if err := os.WriteFile(filepath.Join(s.data(), "standby.signal"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.Start(t)
+}
+
 // Stop ends the server and all its connections in good order.
 func (s *Server) Stop(t testing.TB) { s.signal(t, syscall.SIGINT) }
 
