@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -9,16 +10,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
 
 // catchUp has the daemon read a log from its beginning, with all that it does
 // besides: a commit every second, metrics, pages and the detector. The wall time
-// ends when the metrics show the last line, and so after its commit; the CPU time
-// is that of the whole process, from start to a clean stop.
+// ends when its API tells of the last line, and so after its commit; the CPU time
+// is that of the whole process, from start to a clean stop. Nobody scrapes or
+// looks at a page meanwhile.
 func catchUp(binary string) func(p program, log string) (figure, error) {
 	return func(p program, log string) (figure, error) {
 		dir, err := os.MkdirTemp("", "bouncemeter-bench-daemon-")
@@ -69,24 +69,20 @@ func catchUp(binary string) func(p program, log string) (figure, error) {
 	}
 }
 
-// linesRead returns how many lines the daemon's metrics say were read, or -1.
+// linesRead returns how many lines the daemon says were read and counted, or -1.
 func linesRead(address string) int64 {
-	r, err := http.Get("http://" + address + "/metrics")
+	r, err := http.Get("http://" + address + "/api/v1/sources")
 	if err != nil {
 		return -1 // not started yet
 	}
 	defer r.Body.Close()
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
+	var sources struct {
+		Lanes []struct{ Lines struct{ Read int64 } }
+	}
+	if err := json.NewDecoder(r.Body).Decode(&sources); err != nil || len(sources.Lanes) != 1 {
 		return -1
 	}
-	_, rest, _ := strings.Cut(string(b), "\nbouncemeter_lines_total{source=\"bench\"} ")
-	number, _, _ := strings.Cut(rest, "\n")
-	n, err := strconv.ParseFloat(number, 64)
-	if err != nil {
-		return -1
-	}
-	return int64(n)
+	return sources.Lanes[0].Lines.Read
 }
 
 func countLines(path string) (int64, error) {
