@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"net/mail"
+	"slices"
 	"strings"
 	"time"
 
@@ -177,19 +178,24 @@ func (m *message) fromDaemon() bool {
 // notifies reports whether the message looks like a notification that mail
 // could not be delivered.
 func (m *message) notifies() bool {
-	if m.get("X-Failed-Recipients") != "" || m.fromDaemon() {
+	if m.get("X-Failed-Recipients") != "" || m.fromDaemon() || tellsReturn(m.get("Subject")) {
 		return true
 	}
-	subject := strings.ToLower(m.get("Subject"))
-	for _, s := range returned {
-		if strings.Contains(subject, s) {
-			return true
-		}
+	// No person writes with the null return path (RFC 5321 section 4.5.5); that of
+	// machines which answer is null, too, so the words decide.
+	if path, ok := m.find("Return-Path"); !ok || path != "<>" {
+		return false
 	}
-	return false
+	return slices.ContainsFunc(m.text(), tellsReturn)
 }
 
-// returned are the words in the subjects of notifications.
+// tellsReturn reports whether words say that mail could not be delivered.
+func tellsReturn(words string) bool {
+	words = strings.ToLower(words)
+	return slices.ContainsFunc(returned, func(s string) bool { return strings.Contains(words, s) })
+}
+
+// returned are the words of notifications, in their subjects before all.
 var returned = []string{
 	"undeliver", "delivery fail", "delivery status", "delivery error", "delivery problem", "delivery report", "failure notice", "failed delivery",
 	"returned mail", "returned to sender", "returning message", "mail system error", "non-delivery", "nondelivery", "non delivery", "could not be delivered", "not delivered",

@@ -165,8 +165,25 @@ func parseFields(b []byte) fields {
 				all[i].value = v
 			}
 		}
+		if strings.Contains(all[i].value, "\x1b$") {
+			all[i].value = japanese(all[i].value)
+		}
 	}
 	return all
+}
+
+// japanese decodes ISO-2022-JP (RFC 1468), which says of itself what it is and
+// which mail systems of Japan write into fields of status reports as it is.
+func japanese(s string) string {
+	r, err := charset.Reader("iso-2022-jp", strings.NewReader(s))
+	if err != nil {
+		return s
+	}
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return s
+	}
+	return string(b)
 }
 
 var words = mime.WordDecoder{CharsetReader: charset.Reader}

@@ -120,7 +120,7 @@ func returnedMessage(line string) bool {
 			return true
 		}
 	}
-	return strings.HasPrefix(s, "-") && (strings.Contains(s, "original message") || strings.Contains(s, "forwarded message") || strings.Contains(s, "message header"))
+	return s == "original message:" || strings.HasPrefix(s, "-") && (strings.Contains(s, "original message") || strings.Contains(s, "forwarded message") || strings.Contains(s, "message header"))
 }
 
 // mention is an address and where it stands.
