@@ -146,15 +146,19 @@ type Record struct {
 	Event *event.Event
 }
 
-// DeadLetters keeps the lines that could not be read, for people to look at.
+// DeadLetters keeps the lines, and the records of arrays, that could not be read,
+// for people to look at.
 type DeadLetters interface {
 	Put(l DeadLetter)
 }
 
-// DeadLetter is a line that could not be read, and where it is.
+// DeadLetter is what could not be read, and where it is.
 type DeadLetter struct {
 	Source, Lane, Segment string
-	Offset                int64
-	Line                  []byte // valid during the call only
-	Err                   error
+	Offset                int64 // of the line
+	// Record tells which record of the array that the line is, from 1; it is 0
+	// where it is the line.
+	Record int
+	Text   []byte // valid during the call only
+	Err    error
 }

@@ -1,8 +1,10 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -27,9 +29,27 @@ type unit struct {
 	scanned   chan struct{} // receives once the scanner is done; parallel work only
 }
 
+// malformed is a line that cannot be read or, where record is not 0, a record of
+// the array that a line is.
 type malformed struct {
-	line int // index into batch.Lines
-	err  error
+	line, record int // line is an index into batch.Lines
+	text         []byte
+	err          error
+	more         int // how many of the line's records cannot be read either, and are not told
+}
+
+// faults appends what err says of the line i of b, without keeping anything of the
+// parser's.
+func faults(dst []malformed, b *event.Batch, i int, err error) []malformed {
+	var partial *dialect.PartialError
+	if !errors.As(err, &partial) {
+		return append(dst, malformed{line: i, text: b.Lines[i].Text, err: err})
+	}
+	for _, f := range partial.Faults {
+		dst = append(dst, malformed{line: i, record: f.Record, text: bytes.Clone(f.Text), err: f.Err})
+	}
+	dst[len(dst)-1].more = partial.Count - len(partial.Faults)
+	return dst
 }
 
 // scanner is the half that remembers nothing.
@@ -63,8 +83,9 @@ func (s *scanner) scan(u *unit) {
 	for i := range u.batch.Lines {
 		events, err := s.parser.Parse(u.batch.Lines[i].Text, u.events)
 		if err != nil {
-			u.malformed = append(u.malformed, malformed{i, err})
-		} else if n := len(u.events); len(events) > n {
+			u.malformed = faults(u.malformed, &u.batch, i, err)
+		}
+		if n := len(u.events); len(events) > n {
 			s.classify(events[n:])
 			u.events = events
 		}
@@ -128,10 +149,12 @@ func (j *joiner) lines(b *event.Batch) {
 }
 
 func (j *joiner) unreadable(b *event.Batch, m malformed) {
-	j.counter.Lines().Malformed++
+	j.counter.Lines().Malformed += int64(1 + m.more)
 	if j.dead != nil {
-		l := b.Lines[m.line]
-		j.dead.Put(DeadLetter{j.source, j.lane, b.Segment, l.Offset, l.Text, m.err})
+		if m.more > 0 {
+			m.err = fmt.Errorf("%w (and %d more records of the same array, which are not kept)", m.err, m.more)
+		}
+		j.dead.Put(DeadLetter{j.source, j.lane, b.Segment, b.Lines[m.line].Offset, m.record, m.text, m.err})
 	}
 }
 
@@ -182,8 +205,10 @@ func process(s *scanner, j *joiner, u *unit) {
 	for i := range u.batch.Lines {
 		events, err := s.parser.Parse(u.batch.Lines[i].Text, u.events[:0])
 		if err != nil {
-			j.unreadable(&u.batch, malformed{i, err})
-			continue
+			u.malformed = faults(u.malformed[:0], &u.batch, i, err)
+			for _, m := range u.malformed {
+				j.unreadable(&u.batch, m)
+			}
 		}
 		if len(events) > 0 {
 			s.classify(events)

@@ -390,14 +390,19 @@ func lastDead(path string, most int) ([]deadRow, error) {
 			Lane    string    `json:"lane"`
 			Segment string    `json:"segment"`
 			Offset  int64     `json:"offset"`
+			Record  int       `json:"record"`
 			Error   string    `json:"error"`
 			Line    string    `json:"line"`
 		}
 		if json.Unmarshal(in.Bytes(), &d) != nil {
 			continue // it is being written
 		}
+		place := short(d.Lane, 200) + " @ " + humanize.Comma(d.Offset)
+		if d.Record > 0 {
+			place += ", record " + humanize.Comma(int64(d.Record))
+		}
 		all = append(all, deadRow{
-			Time: moment(d.Time.Unix()), Source: short(d.Source, 100), Place: short(d.Lane, 200) + " @ " + humanize.Comma(d.Offset),
+			Time: moment(d.Time.Unix()), Source: short(d.Source, 100), Place: place,
 			Error: short(d.Error, 300), Line: short(d.Line, 500),
 		})
 	}

@@ -74,10 +74,7 @@ func (k mineCommand) Run(ctx context.Context, c console) error {
 			h.Header(batch.Header)
 		}
 		for _, line := range batch.Lines {
-			// A line that cannot be read is the report's matter.
-			if events, err = parser.Parse(line.Text, events[:0]); err != nil {
-				continue
-			}
+			events, _ = parser.Parse(line.Text, events[:0]) // what cannot be read is the report's matter
 			for i := range events {
 				e := &events[i]
 				if e.Kind != event.Attempt || !e.Outcome.Failure() {

@@ -75,7 +75,7 @@ type TemplateCount struct {
 // Lines tells what a lane's lines were. They only grow.
 type Lines struct {
 	Read      int64 // all lines
-	Malformed int64 // should have been a record but could not be read
+	Malformed int64 // records that could not be read
 	Truncated int64 // longer than the limit
 	Probes    int64 // address probes, which count as no attempt
 	Rejected  int64 // clients that our own server refused

@@ -1,7 +1,7 @@
-// Package deadletter keeps the lines that could not be read, one JSON object a
-// line, for people to look at: a new MTA version, a corrupt disk, a wrong
-// dialect. The file is bounded. A line may occur twice after a crash; its
-// source, lane, segment and offset tell.
+// Package deadletter keeps the lines, and the records of arrays, that could not be
+// read, one JSON object a line, for people to look at: a new MTA version, a
+// corrupt disk, a wrong dialect. The file is bounded. A line may occur twice after
+// a crash; its source, lane, segment, offset and record tell.
 package deadletter
 
 import (
@@ -47,6 +47,7 @@ type record struct {
 	Lane    string    `json:"lane"`
 	Segment string    `json:"segment,omitempty"`
 	Offset  int64     `json:"offset"`
+	Record  int       `json:"record,omitempty"` // of the array that the line is, from 1
 	Error   string    `json:"error"`
 	Line    string    `json:"line"`
 }
@@ -79,9 +80,9 @@ func (s *Sink) open() error {
 // Put keeps l. A file that cannot be written to is reported, and stops nothing:
 // the lines are counted in any case.
 func (s *Sink) Put(l pipeline.DeadLetter) {
-	line := s.config.Privacy.Append(nil, l.Line[:min(len(l.Line), maxLine)])
+	line := s.config.Privacy.Append(nil, l.Text[:min(len(l.Text), maxLine)])
 	b, err := json.Marshal(record{
-		Time: time.Now().UTC(), Source: l.Source, Lane: l.Lane, Segment: l.Segment, Offset: l.Offset,
+		Time: time.Now().UTC(), Source: l.Source, Lane: l.Lane, Segment: l.Segment, Offset: l.Offset, Record: l.Record,
 		Error: l.Err.Error(), Line: strings.ToValidUTF8(string(line), "\uFFFD"),
 	})
 	s.mu.Lock()

@@ -38,7 +38,7 @@ func TestPut(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Put(pipeline.DeadLetter{Source: "mta1", Lane: "/var/log/mail.log", Segment: "abc", Offset: 42,
-		Line: []byte("to=<joe@example.com>\x00\xff"), Err: errors.New("no status")})
+		Text: []byte("to=<joe@example.com>\x00\xff"), Err: errors.New("no status")})
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func TestTheFileIsBounded(t *testing.T) {
 	}
 	defer s.Close()
 	for i := range int64(200) {
-		s.Put(pipeline.DeadLetter{Offset: i, Line: []byte(strings.Repeat("x", 100_000)), Err: errors.New("bad")})
+		s.Put(pipeline.DeadLetter{Offset: i, Text: []byte(strings.Repeat("x", 100_000)), Err: errors.New("bad")})
 	}
 	for _, p := range []string{path, path + ".old"} {
 		info, err := os.Stat(p)

@@ -187,7 +187,7 @@ func newLineMetric(name, help string, value func(*window.Lines) int64) lineMetri
 
 var lineMetrics = []lineMetric{
 	newLineMetric("lines_total", "Lines read.", func(l *window.Lines) int64 { return l.Read }),
-	newLineMetric("malformed_lines_total", "Lines that should have been a record and could not be read. They are in the dead-letter file.", func(l *window.Lines) int64 { return l.Malformed }),
+	newLineMetric("malformed_lines_total", "Lines, and records of arrays, that could not be read. They are in the dead-letter file.", func(l *window.Lines) int64 { return l.Malformed }),
 	newLineMetric("truncated_lines_total", "Lines longer than max_line_bytes, of which only the beginning was read.", func(l *window.Lines) int64 { return l.Truncated }),
 	newLineMetric("lost_bytes_total", "Bytes that were gone before they could be read, such as after copytruncate.", func(l *window.Lines) int64 { return l.Lost }),
 	newLineMetric("probes_total", "Address probes, which are no attempts.", func(l *window.Lines) int64 { return l.Probes }),

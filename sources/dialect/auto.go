@@ -396,10 +396,25 @@ func recogniseProgram(name, body []byte) shape {
 	return shapeOther
 }
 
-// recogniseJSON reads member names on the top level of an object until all of a
-// row of jsonShapes have been there.
+// recogniseJSON looks at an object, or at those of an array until one tells the
+// dialect.
 func recogniseJSON(line []byte) shape {
-	b := bytes.TrimLeft(line, "[ \t")
+	for b := bytes.TrimLeft(line, "[ \t"); ; b = bytes.TrimLeft(b, ", \t\r\n") {
+		s := recogniseObject(b)
+		if s != shapeUnknown || line[0] != '[' {
+			return s
+		}
+		n := jsonLength(b)
+		if n == 0 {
+			return shapeUnknown
+		}
+		b = b[n:]
+	}
+}
+
+// recogniseObject reads member names on the top level of an object until all of
+// a row of jsonShapes have been there.
+func recogniseObject(b []byte) shape {
 	if len(b) == 0 || b[0] != '{' {
 		return shapeUnknown
 	}

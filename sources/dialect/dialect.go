@@ -7,6 +7,7 @@
 package dialect
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,12 +22,54 @@ import (
 // logged one by one.
 var ErrMalformed = errors.New("malformed record")
 
+// PartialError is the error of Parse for a line that is an array of records some
+// of which cannot be read; the events of the others have been appended. It is valid
+// until the next call of Parse.
+type PartialError struct {
+	// Faults are the records that cannot be read, in order, but no more than 16 of
+	// them: what is wrong with that many is wrong with all.
+	Faults []Fault
+	// Count is how many there are in all.
+	Count int
+}
+
+// Fault is a record of an array that cannot be read.
+type Fault struct {
+	// Record tells which of the array it is, from 1.
+	Record int
+	// Text is the record, or the rest of the line where it has no end.
+	Text []byte
+	Err  error
+}
+
+const maxFaults = 16
+
+func (e *PartialError) add(record int, text []byte, err error) {
+	if e.Count++; e.Count <= maxFaults {
+		e.Faults = append(e.Faults, Fault{record, bytes.TrimSpace(text), err})
+	}
+}
+
+// Error tells the first fault, and how many there are.
+func (e *PartialError) Error() string {
+	first := e.Faults[0]
+	text := fmt.Sprintf("record %d of the array: %v", first.Record, first.Err)
+	if e.Count > 1 {
+		text += fmt.Sprintf(" (and %d more of its records)", e.Count-1)
+	}
+	return text
+}
+
+// Unwrap returns what is wrong with the first.
+func (e *PartialError) Unwrap() error { return e.Faults[0].Err }
+
 // Parser reads the records of one format. A parser is used by one goroutine.
 type Parser interface {
 	// Parse appends what the line tells to dst and returns it: nothing for a
 	// line that does not matter here, several events for a record about
 	// several recipients. The events alias line, or memory of their own that is
-	// not used again. On error dst is returned as it was.
+	// not used again. On error dst is returned as it was, unless it is a
+	// *PartialError.
 	Parse(line []byte, dst []event.Event) ([]event.Event, error)
 	// Reference tells the parser a time close to and not before that of the
 	// lines to come, for formats whose timestamps lack the year; see

@@ -130,10 +130,14 @@ func FuzzParse(f *testing.F) {
 				if !errors.Is(err, ErrMalformed) {
 					t.Errorf("%s: %v does not wrap ErrMalformed", name, err)
 				}
-				if len(events) != 1 {
-					t.Errorf("%s: an error and %d events", name, len(events)-1)
+				if p := (*PartialError)(nil); !errors.As(err, &p) {
+					if len(events) != 1 {
+						t.Errorf("%s: an error and %d events", name, len(events)-1)
+					}
+					continue
+				} else if p.Count == 0 || len(p.Faults) != min(p.Count, maxFaults) {
+					t.Errorf("%s: %d faults of %d", name, len(p.Faults), p.Count)
 				}
-				continue
 			}
 			var own, copies [][]byte // what is no part of the line
 			for i := range events[1:] {
@@ -159,8 +163,8 @@ func FuzzParse(f *testing.F) {
 					}
 				}
 			}
-			if _, err := p.Parse(line, nil); err != nil {
-				t.Errorf("%s: the second time %v", name, err)
+			if again, err2 := p.Parse(line, nil); (err == nil) != (err2 == nil) || len(again) != len(events)-1 {
+				t.Errorf("%s: the second time %d events and %v, before %d and %v", name, len(again), err2, len(events)-1, err)
 			}
 			for i, b := range own {
 				if !bytes.Equal(b, copies[i]) {

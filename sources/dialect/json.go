@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math/bits"
@@ -82,6 +83,34 @@ func (w *walker) end() error {
 		w.err = errJSONTrailing
 	}
 	return w.err
+}
+
+// recover makes w ready to go on after an element of the outermost array that
+// starts at start and could not be taken. It returns the index after it: that of
+// the end where the element has none.
+func (w *walker) recover(start int) int {
+	if w.err == nil {
+		return w.i
+	}
+	w.err, w.i, w.depth = nil, start, 1
+	if w.skip(); w.err == nil {
+		return w.i // well-formed, but not what belongs there
+	}
+	w.err, w.i, w.depth = nil, start, 1
+	c, n := w.peek(), 0
+	switch b := w.b[w.i:]; {
+	case c == '{', c == '[':
+		n = jsonNested(b)
+	case c == '"':
+		n = closingQuote(b, 0) + 1
+	default:
+		n = max(bytes.IndexAny(b, ",]"), 0)
+	}
+	if n == 0 {
+		n = len(w.b) - w.i
+	}
+	w.err, w.i = nil, w.i+n
+	return w.i
 }
 
 func (w *walker) fail(err error) {

@@ -156,6 +156,10 @@ type mapped struct {
 	*mapping
 	values     [mappedFields][]byte
 	recipients [][]byte
+	minute     struct { // the last that strptime read, which records in turn share
+		of   minuteOf
+		unix int64
+	}
 }
 
 func (p *mapped) reset() { p.values, p.recipients = [mappedFields][]byte{}, p.recipients[:0] }
@@ -538,30 +542,49 @@ func badConversion(format string) string {
 
 // strptime reads b as the time format says.
 func (p *mapped) strptime(b []byte) (micros int64, err error) {
-	c := calendar{month: 1, day: 1}
+	c := calendar{minuteOf: minuteOf{month: 1, day: 1}}
 	rest, ok := c.read(b, p.format)
 	if !ok || len(rest) > 0 {
 		return 0, errMappedTime
 	}
-	t := time.Date(c.year, time.Month(c.month), c.day, c.hour, c.minute, 0, 0, time.UTC)
-	if c.year == 0 || t.Month() != time.Month(c.month) || t.Day() != c.day || c.hour > 23 || c.minute > 59 || c.second > 60 {
+	if c.year == 0 || c.second > 60 {
 		return 0, errMappedTime
 	}
-	unix := t.Unix() - c.offset
-	if !c.zoned {
-		unix = p.local(t, p.reference.Unix())
+	if c.minuteOf != p.minute.of {
+		t := time.Date(c.year, time.Month(c.month), c.day, c.hour, c.minute, 0, 0, time.UTC)
+		if t.Month() != time.Month(c.month) || t.Day() != c.day || c.hour > 23 || c.minute > 59 {
+			return 0, errMappedTime
+		}
+		unix := t.Unix() - c.offset
+		if !c.zoned {
+			unix = p.local(t, p.reference.Unix())
+		}
+		if unix <= 0 {
+			return 0, errMappedTime
+		}
+		p.minute.of, p.minute.unix = c.minuteOf, unix
 	}
-	if unix <= 0 {
-		return 0, errMappedTime
-	}
-	return (unix+int64(c.second))*1e6 + c.micros, nil
+	return (p.minute.unix+int64(c.second))*1e6 + c.micros, nil
+}
+
+// Reference implements Parser.
+func (p *mapped) Reference(t time.Time) {
+	p.minute.of = minuteOf{}
+	p.members.Reference(t)
 }
 
 // calendar is a time in its parts.
 type calendar struct {
-	year, month, day, hour, minute, second int
-	micros, offset                         int64
-	zoned                                  bool
+	minuteOf
+	second int
+	micros int64
+}
+
+// minuteOf is what tells a minute from others.
+type minuteOf struct {
+	year, month, day, hour, minute int
+	offset                         int64
+	zoned                          bool
 }
 
 func (c *calendar) read(b []byte, format string) (rest []byte, ok bool) {

@@ -21,32 +21,67 @@ var (
 // timestamps of before, which changes no event.
 type members struct {
 	stamps
-	arena arena
-	w     walker
+	arena   arena
+	w       walker
+	partial PartialError
 }
 
 // one parses a line that is a record, or an array of records, each read by
-// object. On error dst is returned as it was.
+// object. See Parser for what it returns on error.
 func (m *members) one(line []byte, dst []event.Event, object func([]event.Event) ([]event.Event, error)) ([]event.Event, error) {
 	m.arena.ready()
 	m.w.start(line, &m.arena)
-	n := len(dst)
-	var err error
 	if m.w.peek() == '[' {
-		for more := m.w.array(); more; more = m.w.element() {
-			if dst, err = object(dst); err != nil {
-				break
-			}
-		}
-	} else {
-		dst, err = object(dst)
+		return m.each(dst, object)
 	}
+	n := len(dst)
+	dst, err := object(dst)
 	// Broken JSON is the reason for whatever is missing.
 	if end := m.w.end(); m.w.err != nil {
 		err = end
 	}
 	if err != nil {
 		return dst[:n], err
+	}
+	return dst, nil
+}
+
+// each parses an array of records. One that cannot be read costs no other: its
+// end is found by quotes and brackets alone, and what follows is read as strictly
+// as ever. Text of strangers cannot pass for a record by that: within a string a
+// quote has a backslash, which is nowhere else in JSON.
+func (m *members) each(dst []event.Event, object func([]event.Event) ([]event.Event, error)) ([]event.Event, error) {
+	w := &m.w
+	m.partial = PartialError{Faults: m.partial.Faults[:0]}
+	i := 0
+	more := w.array()
+	after := w.i // the last record that was read, or given up
+	for more {
+		i++
+		start, n := w.i, len(dst)
+		var err error
+		if dst, err = object(dst); w.err != nil {
+			err = w.err // the reason for whatever is missing
+		}
+		if err != nil {
+			dst = dst[:n]
+			end := w.recover(start)
+			m.partial.add(i, w.b[start:end], err)
+			if end == len(w.b) {
+				return dst, &m.partial
+			}
+		}
+		after = w.i
+		more = w.element()
+	}
+	if w.err == nil {
+		after = w.i
+	}
+	if err := w.end(); err != nil {
+		m.partial.add(i+1, w.b[after:], err)
+	}
+	if m.partial.Count > 0 {
+		return dst, &m.partial
 	}
 	return dst, nil
 }
