@@ -81,7 +81,7 @@ func inputs(c *config.Config, log *slog.Logger) ([]pipeline.Input, error) {
 			var m *smtp.Source
 			m, err = smtp.New(smtp.Config{
 				LMTP: s.Kind == "lmtp", Listen: s.Listen, Allow: networks, Recipients: recipients, CertFile: s.TLS.CertFile, KeyFile: s.TLS.KeyFile,
-				Maildir: s.Paths[0], MaxMessageBytes: max(int(s.MaxLineBytes), 1<<20), Log: log,
+				Maildir: s.Paths[0], MaxMessageBytes: max(int(s.MaxLineBytes), 1<<20), MaxBytes: int64(s.SpoolBytes), Log: log,
 			})
 			in.Source = lanes[*mailbox.Lane]{m}
 			in.EventIDs = cmp.Or(s.EventIDs, defaultEventIDs)

@@ -194,9 +194,9 @@ type Source struct {
 	// Spool is the folder in which what was received waits until it is counted.
 	// Left out, it is spool/NAME beside the ledger, or in /var/lib/bouncemeter.
 	Spool string `yaml:"spool" format:"path"`
-	// SpoolBytes is how much may wait; what comes then is refused, to be sent
-	// again later. Of kind syslog connections wait and datagrams are dropped. Left
-	// out, it is 1GiB.
+	// SpoolBytes is how much may wait, for kinds lmtp and smtp in the Maildir; what
+	// comes then is refused, to be sent again later. Of kind syslog connections
+	// wait and datagrams are dropped. Left out, it is 1GiB.
 	SpoolBytes Size `yaml:"spool_bytes"`
 
 	// EventIDs is how many ids of events are remembered, for two days at the

@@ -62,8 +62,16 @@ func (l *loader) checkReceivers(c *Config) {
 		if !mails && s.Kind != "syslog" {
 			l.notFor(path, []setting{{"allow", len(s.Allow) > 0}}, "of a source that receives", "write kind: syslog, lmtp or smtp, or remove it")
 		}
-		if s.Kind != "webhook" && s.Kind != "syslog" {
-			l.notFor(path, []setting{{"spool", s.Spool != ""}, {"spool_bytes", s.SpoolBytes != 0}}, "of a source that receives", "write kind: webhook or syslog, or remove it")
+		spooled := s.Kind == "webhook" || s.Kind == "syslog"
+		if !spooled {
+			l.notFor(path, []setting{{"spool", s.Spool != ""}}, "of a source that receives events or syslog", "write kind: webhook or syslog, or remove it")
+		}
+		if !spooled && !mails {
+			l.notFor(path, []setting{{"spool_bytes", s.SpoolBytes != 0}}, "of a source that receives", "write kind: webhook, syslog, lmtp or smtp, or remove it")
+		} else if least := max(minSpool, s.MaxLineBytes); s.SpoolBytes != 0 && s.SpoolBytes < least {
+			l.fault(path+".spool_bytes", fmt.Sprintf("%v is out of bounds", s.SpoolBytes), fmt.Sprintf("use %v or more", least))
+		}
+		if !spooled {
 			continue
 		}
 		folder := c.SpoolOf(s)
@@ -71,9 +79,6 @@ func (l *loader) checkReceivers(c *Config) {
 			l.fault(path+".spool", fmt.Sprintf("%s is the spool of %s already", folder, first), "give each source a folder of its own")
 		}
 		spools[folder] = path
-		if n := s.SpoolBytes; n != 0 && n < minSpool {
-			l.fault(path+".spool_bytes", fmt.Sprintf("%v is out of bounds", n), fmt.Sprintf("use %v or more", minSpool))
-		}
 		if len(s.Paths) > 0 {
 			l.fault(path+".paths", "what is sent has no paths", "remove them, or write kind: tail")
 		}

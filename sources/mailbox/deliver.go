@@ -18,9 +18,9 @@ var deliveries atomic.Uint64
 
 // Deliver puts what r yields as a message into the Maildir dir, which is made
 // where it is missing. When it returns nil the message is on disk, and will be
-// after a power failure. Of longer messages only the first limit bytes are kept;
-// r is read to its end all the same.
-func Deliver(dir string, r io.Reader, limit int64) (err error) {
+// after a power failure, and n is its size there. Of longer messages only the first
+// limit bytes are kept; r is read to its end all the same.
+func Deliver(dir string, r io.Reader, limit int64) (n int64, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("deliver into Maildir %s: %w", dir, err)
@@ -28,7 +28,7 @@ func Deliver(dir string, r io.Reader, limit int64) (err error) {
 	}()
 	for _, sub := range []string{"tmp", "new", "cur"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	host, err := os.Hostname()
@@ -41,9 +41,9 @@ func Deliver(dir string, r io.Reader, limit int64) (err error) {
 	tmp := filepath.Join(dir, "tmp", name)
 	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	_, err = io.Copy(f, io.LimitReader(r, limit))
+	n, err = io.Copy(f, io.LimitReader(r, limit))
 	if err == nil {
 		_, err = io.Copy(io.Discard, r)
 	}
@@ -51,10 +51,10 @@ func Deliver(dir string, r io.Reader, limit int64) (err error) {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(tmp))
+		return 0, errors.Join(err, os.Remove(tmp))
 	}
 	if err := os.Rename(tmp, filepath.Join(dir, "new", name)); err != nil {
-		return errors.Join(err, os.Remove(tmp))
+		return 0, errors.Join(err, os.Remove(tmp))
 	}
-	return syncFolder(filepath.Join(dir, "new"))
+	return n, syncFolder(filepath.Join(dir, "new"))
 }

@@ -39,6 +39,9 @@ type Config struct {
 	// Delete removes messages once they are counted. Otherwise they are moved to
 	// cur, marked as seen.
 	Delete bool
+	// Removed, where given, is called with the size of each message that has been
+	// deleted or moved.
+	Removed func(size int64)
 	// Poll is how often the folder is looked at, besides file events; zero means
 	// 5 s.
 	Poll time.Duration
@@ -261,14 +264,26 @@ func (l *Lane) moveAway(names []string) error {
 	}
 	for _, name := range names {
 		from := filepath.Join(l.path, "new", name)
-		var err error
+		info, err := os.Lstat(from)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
 		if l.config.Delete {
 			err = os.Remove(from)
 		} else {
 			err = os.Rename(from, filepath.Join(l.path, "cur", name+":2,S"))
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
 			return err
+		}
+		if l.config.Removed != nil {
+			l.config.Removed(info.Size())
 		}
 	}
 	// The next position no longer names them, so they must not come back.

@@ -8,6 +8,7 @@
 package smtp
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -47,13 +48,22 @@ type Config struct {
 	// MaxMessageBytes is how much of a message is kept. Longer ones are taken
 	// and cut. Zero means 1 MiB.
 	MaxMessageBytes int
-	Log             *slog.Logger
+	// MaxBytes is how much may wait in the Maildir, in blocks of 4 KiB. What comes
+	// then is refused with 452, and the mail server tries again later. Zero means
+	// 1 GiB.
+	MaxBytes int64
+	Log      *slog.Logger
 }
 
 // Source listens for messages and hands them out as a lane.
 type Source struct {
 	config  Config
 	mailbox *mailbox.Source
+	room    *room
+
+	noteMu sync.Mutex
+	noted  time.Time // when a message that was not taken was last logged
+	missed int       // messages that were not taken since
 }
 
 const (
@@ -61,6 +71,7 @@ const (
 	maxTaken = 256 << 20
 	// maxConnections are there at a time, at the most.
 	maxConnections = 200
+	nag            = time.Minute // how often it is logged that messages are not taken
 )
 
 // New checks c and returns a source for it. It does not listen yet.
@@ -77,11 +88,16 @@ func New(c Config) (*Source, error) {
 	if c.Maildir == "" {
 		return nil, errors.New("no Maildir is given, where messages wait to be counted")
 	}
-	m, err := mailbox.New(mailbox.Config{Paths: []string{c.Maildir}, MaxMessageBytes: c.MaxMessageBytes, Delete: true, Log: c.Log})
-	if err != nil {
-		return nil, err
+	c.MaxBytes = cmp.Or(c.MaxBytes, defaultMaxBytes)
+	if least := blocks(int64(c.MaxMessageBytes)); c.MaxBytes < least {
+		return nil, fmt.Errorf("spool_bytes: no message of %d bytes fits into %d; write at least %d", c.MaxMessageBytes, c.MaxBytes, least)
 	}
-	return &Source{c, m}, nil
+	s := &Source{config: c, room: &room{dir: c.Maildir, max: c.MaxBytes}}
+	var err error
+	s.mailbox, err = mailbox.New(mailbox.Config{
+		Paths: []string{c.Maildir}, MaxMessageBytes: c.MaxMessageBytes, Delete: true, Removed: s.room.removed, Log: c.Log,
+	})
+	return s, err
 }
 
 // address splits what Config.Listen says.
@@ -110,6 +126,7 @@ func (s *Source) Run(ctx context.Context, work func(context.Context, *mailbox.La
 			return fmt.Errorf("listen on %s: %w", where, err)
 		}
 	}
+	s.room.begin()
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, network, where)
 	if err != nil {
@@ -243,6 +260,9 @@ func (c *session) Reset()        { c.from, c.to = "", "" }
 func (c *session) Logout() error { return nil }
 
 func (c *session) Mail(from string, _ *smtp.MailOptions) error {
+	if !c.source.room.has(int64(c.source.config.MaxMessageBytes)) {
+		return c.source.full() // before the message is sent for nothing
+	}
 	c.from = from
 	return nil
 }
@@ -270,12 +290,34 @@ func (s *Source) wanted(to string) bool {
 // that a final delivery adds (RFC 5321 section 4.4).
 func (c *session) Data(r io.Reader) error {
 	head := "Return-Path: <" + oneLine(c.from) + ">\r\nDelivered-To: " + oneLine(c.to) + "\r\n"
-	limit := int64(c.source.config.MaxMessageBytes)
-	if err := mailbox.Deliver(c.source.config.Maildir, io.MultiReader(strings.NewReader(head), r), limit); err != nil {
-		c.source.config.Log.Error("a message could not be stored; the mail server will try again", "err", err)
+	s, limit := c.source, int64(c.source.config.MaxMessageBytes)
+	if !s.room.take(limit) {
+		return s.full()
+	}
+	n, err := mailbox.Deliver(s.config.Maildir, io.MultiReader(strings.NewReader(head), r), limit)
+	s.room.stored(limit, n)
+	if err != nil {
+		s.note(err)
 		return &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "Cannot store the message now"}
 	}
 	return nil
+}
+
+// full tells a client that there is no room (RFC 3463: X.3.1, mail system full).
+func (s *Source) full() error {
+	s.note(fmt.Errorf("%d bytes wait in the Maildir already; look why they are not counted, or raise spool_bytes", s.config.MaxBytes))
+	return &smtp.SMTPError{Code: 452, EnhancedCode: smtp.EnhancedCode{4, 3, 1}, Message: "Too many messages wait to be counted"}
+}
+
+// note logs that messages are not taken, but not each time.
+func (s *Source) note(err error) {
+	s.noteMu.Lock()
+	defer s.noteMu.Unlock()
+	s.missed++
+	if now := time.Now(); now.Sub(s.noted) >= nag {
+		s.config.Log.Error("messages cannot be stored; mail servers will try again", "maildir", s.config.Maildir, "messages", s.missed, "err", err)
+		s.noted, s.missed = now, 0
+	}
 }
 
 // oneLine keeps an address from adding header fields.

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -137,6 +138,123 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// A full Maildir refuses for now, before the message is sent, and takes again what
+// fits once something is counted. What waits is known after a restart.
+func TestFullMaildir(t *testing.T) {
+	dir := t.TempDir()
+	socket, mail := filepath.Join(dir, "lmtp"), filepath.Join(dir, "mail")
+	const message = "Subject: failure\r\n\r\n"
+	for _, sub := range []string{"new", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(mail, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Before the start: one message waits, and two were given up, one of them just now.
+	for name, age := range map[string]time.Duration{"new/1.first.host": 0, "tmp/2.old.host": 37 * time.Hour, "tmp/3.young.host": 0} {
+		path := filepath.Join(mail, name)
+		if err := errors.Join(os.WriteFile(path, []byte("Subject: waited\r\n\r\n"), 0o600), os.Chtimes(path, time.Time{}, time.Now().Add(-age))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := New(Config{LMTP: true, Listen: "unix:" + socket, Maildir: mail, MaxMessageBytes: 4096, MaxBytes: 3*4096 + 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended, count := make(chan error, 1), make(chan chan int)
+	go func() {
+		ended <- s.Run(ctx, func(ctx context.Context, l *mailbox.Lane) error {
+			if err := l.Open(ctx, event.Position{}); err != nil {
+				return err
+			}
+			defer l.Close()
+			var b event.Batch
+			for {
+				select {
+				case <-ctx.Done():
+					return nil
+				case counted := <-count:
+					n := 0
+					for {
+						if err := l.Read(ctx, &b); err != nil || len(b.Lines) == 0 {
+							break
+						}
+						n++
+					}
+					l.Committed(b.Next)
+					counted <- n
+				}
+			}
+		})
+	}()
+	to := []string{"bounces@shop.example"}
+	for range 2 { // with the one that waited, the room is full
+		if err := send(t, socket, "", to, message); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client := smtp.NewClientLMTP(dial(t, "unix", socket))
+	defer client.Close()
+	err = client.Mail("", nil)
+	if status := new(smtp.SMTPError); !errors.As(err, &status) || status.Code != 452 || status.EnhancedCode != (smtp.EnhancedCode{4, 3, 1}) {
+		t.Errorf("a full Maildir answers %v", err)
+	}
+	// One that was let in before the room was full is refused at its end.
+	session := &session{source: s}
+	if status := new(smtp.SMTPError); !errors.As(session.Data(strings.NewReader(message)), &status) || status.Code != 452 {
+		t.Errorf("a message at a full Maildir: %v", status)
+	}
+	counted := make(chan int)
+	count <- counted
+	if n := <-counted; n != 3 {
+		t.Errorf("%d messages waited", n)
+	}
+	if err := send(t, socket, "", to, message); err != nil {
+		t.Errorf("there is room again: %v", err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if left, err := filepath.Glob(filepath.Join(mail, "tmp", "*")); err != nil || len(left) != 1 || filepath.Base(left[0]) != "3.young.host" {
+		t.Errorf("tmp has %v, %v", left, err)
+	}
+}
+
+// Room that somebody made by hand is seen after a minute.
+func TestRoomMadeByHand(t *testing.T) {
+	dir := t.TempDir()
+	message := filepath.Join(dir, "new", "1.x.host")
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "new"), 0o700), os.WriteFile(message, make([]byte, 5000), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		r := &room{dir: dir, max: 4 * block}
+		r.begin()
+		if !r.take(5000) || r.has(1) {
+			t.Error("two blocks wait, and two are reserved")
+		}
+		r.stored(5000, 0) // it could not be written
+		if !r.take(8192) || r.has(1) {
+			t.Error("what could not be stored takes no room")
+		}
+		if err := os.Remove(message); err != nil {
+			t.Fatal(err)
+		}
+		if r.has(1) {
+			t.Error("the folder is looked through each time")
+		}
+		time.Sleep(remeasure)
+		if !r.has(8192) || r.has(8193) {
+			t.Error("half of the room should be free")
+		}
+		r.removed(5000) // counted after all
+		if r.waiting != 0 {
+			t.Errorf("%d bytes wait", r.waiting)
+		}
+	})
+}
+
 func TestSecondListener(t *testing.T) {
 	dir := t.TempDir()
 	config := Config{LMTP: true, Listen: "unix:" + filepath.Join(dir, "lmtp"), Maildir: filepath.Join(dir, "mail")}
@@ -155,7 +273,7 @@ func TestSecondListener(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	for _, c := range []Config{{Listen: "nowhere", Maildir: "x"}, {Listen: "unix:", Maildir: "x"}, {Listen: "127.0.0.1:0"}} {
+	for _, c := range []Config{{Listen: "nowhere", Maildir: "x"}, {Listen: "unix:", Maildir: "x"}, {Listen: "127.0.0.1:0"}, {Listen: "127.0.0.1:0", Maildir: "x", MaxBytes: 1000}} {
 		if _, err := New(c); err == nil {
 			t.Errorf("%+v is accepted", c)
 		}
