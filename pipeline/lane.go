@@ -147,7 +147,7 @@ func (r *runner) resume(ctx context.Context) error {
 	if err := o.Ledger.Entries(ctx, r.state.ID, func(e ledger.Entry) error { return table.Restore(e.Key, e.Value) }); err != nil {
 		return err
 	}
-	r.scanner = scanner{r.input.NewParser(), session}
+	r.scanner = newScanner(r.input.NewParser(), session)
 	r.joiner = joiner{
 		table: table, dead: o.DeadLetters, source: r.input.Name, lane: r.name,
 		counter: window.NewCounter(window.Config{

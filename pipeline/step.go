@@ -55,7 +55,12 @@ func faults(dst []malformed, b *event.Batch, i int, err error) []malformed {
 // scanner is the half that remembers nothing.
 type scanner struct {
 	parser     dialect.Parser
+	lines      dialect.Skipper // the same
 	classifier Classifier
+}
+
+func newScanner(p dialect.Parser, c Classifier) scanner {
+	return scanner{p, dialect.Skipping(p), c}
 }
 
 // classify says of each failure why it is one.
@@ -80,15 +85,14 @@ func (s *scanner) begin(b *event.Batch) {
 func (s *scanner) scan(u *unit) {
 	u.events, u.malformed = u.events[:0], u.malformed[:0]
 	s.begin(&u.batch)
-	for i := range u.batch.Lines {
-		events, err := s.parser.Parse(u.batch.Lines[i].Text, u.events)
+	for i, n := 0, 0; i < len(u.batch.Lines); i += n {
+		var err error
+		known := len(u.events)
+		n, u.events, err = s.lines.Next(u.batch.Lines[i:], u.events)
 		if err != nil {
-			u.malformed = faults(u.malformed, &u.batch, i, err)
+			u.malformed = faults(u.malformed, &u.batch, i+n-1, err)
 		}
-		if n := len(u.events); len(events) > n {
-			s.classify(events[n:])
-			u.events = events
-		}
+		s.classify(u.events[known:])
 	}
 }
 
@@ -202,21 +206,19 @@ func (j *joiner) events(b *event.Batch, events []event.Event) {
 func process(s *scanner, j *joiner, u *unit) {
 	s.begin(&u.batch)
 	j.begin(&u.batch)
-	for i := range u.batch.Lines {
-		events, err := s.parser.Parse(u.batch.Lines[i].Text, u.events[:0])
+	for i, n := 0, 0; i < len(u.batch.Lines); i += n {
+		var err error
+		n, u.events, err = s.lines.Next(u.batch.Lines[i:], u.events[:0])
 		if err != nil {
-			u.malformed = faults(u.malformed[:0], &u.batch, i, err)
+			u.malformed = faults(u.malformed[:0], &u.batch, i+n-1, err)
 			for _, m := range u.malformed {
 				j.unreadable(&u.batch, m)
 			}
 		}
-		if len(events) > 0 {
-			s.classify(events)
-			j.events(&u.batch, events)
-			if len(j.records) > 0 {
-				j.hand(&u.batch, i, events)
-			}
-			u.events = events
+		s.classify(u.events)
+		j.events(&u.batch, u.events)
+		if len(j.records) > 0 {
+			j.hand(&u.batch, i+n-1, u.events)
 		}
 	}
 	j.lines(&u.batch)
@@ -241,7 +243,7 @@ func Scan(ctx context.Context, lane Lane, o OneShot) error {
 	}
 	j := &joiner{table: o.Table, counter: o.Counter, dead: o.DeadLetters, lane: lane.Name()}
 	if o.Workers <= 1 {
-		s := &scanner{o.NewParser(), o.NewClassifier()}
+		s := newScanner(o.NewParser(), o.NewClassifier())
 		var u unit
 		for {
 			err := lane.Read(ctx, &u.batch)
@@ -251,7 +253,7 @@ func Scan(ctx context.Context, lane Lane, o OneShot) error {
 			if err != nil {
 				return err
 			}
-			process(s, j, &u)
+			process(&s, j, &u)
 		}
 	}
 	return scanParallel(ctx, lane, o, j)
@@ -290,7 +292,7 @@ func scanParallel(ctx context.Context, lane Lane, o OneShot, j *joiner) error {
 		}
 	})
 	for range o.Workers {
-		s := &scanner{o.NewParser(), o.NewClassifier()}
+		s := newScanner(o.NewParser(), o.NewClassifier())
 		g.Go(func() error {
 			for u := range todo {
 				s.scan(u)

@@ -172,12 +172,38 @@ func newAuto(location *time.Location, details bool) *auto {
 // Parse implements Parser.
 func (a *auto) Parse(line []byte, dst []event.Event) ([]event.Event, error) {
 	// Most logs are Postfix's, and most lines of these tell it by how they begin:
-	// recognise would say the same of what is familiar.
-	if a.postfix.familiar(line, &a.header) {
+	// recognise would say the same of what is not strange.
+	switch a.postfix.look(line, &a.header) {
+	case dull:
+		a.lines[shapePostfix]++
+		return dst, nil
+	case telling:
 		a.lines[shapePostfix]++
 		return a.postfix.message(&a.header, dst)
 	}
 	return a.parse(recognise(line), line, dst)
+}
+
+// Next implements Skipper.
+func (a *auto) Next(lines []event.Line, dst []event.Event) (n int, events []event.Event, err error) {
+	for {
+		dull, s := a.postfix.skip(lines[n:], &a.header)
+		n += dull
+		a.lines[shapePostfix] += int64(dull)
+		if n == len(lines) {
+			return n, dst, nil
+		}
+		if s == telling {
+			a.lines[shapePostfix]++
+			events, err = a.postfix.message(&a.header, dst)
+		} else {
+			line := lines[n].Text
+			events, err = a.parse(recognise(line), line, dst)
+		}
+		if n++; err != nil || len(events) > len(dst) {
+			return n, events, err
+		}
+	}
 }
 
 // parse is Parse for a line of which it is known what it looks like.

@@ -86,6 +86,36 @@ type Headed interface {
 	Header(line []byte)
 }
 
+// Skipper is a Parser that passes over lines that tell nothing faster than by
+// parsing each.
+type Skipper interface {
+	Parser
+	// Next parses lines up to the first that tells something or cannot be read, as
+	// Parse would do it one by one. It returns how many these are, with that one,
+	// and what it told.
+	Next(lines []event.Line, dst []event.Event) (n int, events []event.Event, err error)
+}
+
+// Skipping returns p, or a Skipper that parses line by line if p is none.
+func Skipping(p Parser) Skipper {
+	if s, ok := p.(Skipper); ok {
+		return s
+	}
+	return oneByOne{p}
+}
+
+type oneByOne struct{ Parser }
+
+// Next implements Skipper.
+func (o oneByOne) Next(lines []event.Line, dst []event.Event) (n int, events []event.Event, err error) {
+	for n, line := range lines {
+		if events, err = o.Parse(line.Text, dst); err != nil || len(events) > len(dst) {
+			return n + 1, events, err
+		}
+	}
+	return len(lines), dst, nil
+}
+
 // Option changes what a parser reports.
 type Option uint8
 

@@ -17,35 +17,22 @@ type origins [64]origin
 
 type origin struct {
 	place   uint64 // of the host and the instance
-	n, host uint8  // lengths of the text, which ends in a slash, and of the host in it
-	text    [originBytes]byte
+	n, host uint8  // lengths of the text, which ends in a slash, and of the host in it; 0 if there is none
+	// The text's first bytes, as words, with masks of those that there are; and the
+	// rest of it.
+	words, masks [4]uint64
+	rest         [originBytes - 32]byte
 }
 
-// originBytes makes an origin fill one line of the processor's cache. Longer ones
-// are not remembered.
-const originBytes = 54
+// originBytes bounds the length of an origin. Longer ones are not remembered.
+const originBytes = 64
 
-// of returns where the origin that text begins with is or would be. It is chosen
+// slot returns where the origin that text begins with is or would be. It is chosen
 // by the first 16 bytes, which text must have; for a short origin some of these
 // are of the daemon's name, and then it is in several places.
-func (o *origins) of(text []byte) *origin {
+func (o *origins) slot(text []byte) *origin {
 	x := binary.LittleEndian.Uint64(text)*0x9E3779B97F4A7C15 ^ binary.LittleEndian.Uint64(text[8:])*0xD6E8FEB86659FD93
 	return &o[x>>58]
-}
-
-// begins reports whether text, which has at least 32 bytes, begins with o.
-func (o *origin) begins(text []byte) bool {
-	n := int(o.n)
-	if n-8 > 24 || n < 8 {
-		return n >= 8 && n <= len(text) && string(text[:n]) == string(o.text[:n])
-	}
-	// As for most: two words from the beginning and two from the end have all of
-	// it, and there is nothing that depends on how long it is.
-	middle, last := min(8, n-8), max(n-16, 0)
-	return binary.LittleEndian.Uint64(text) == binary.LittleEndian.Uint64(o.text[:]) &&
-		binary.LittleEndian.Uint64(text[middle:]) == binary.LittleEndian.Uint64(o.text[middle:]) &&
-		binary.LittleEndian.Uint64(text[last:]) == binary.LittleEndian.Uint64(o.text[last:]) &&
-		binary.LittleEndian.Uint64(text[n-8:]) == binary.LittleEndian.Uint64(o.text[n-8:])
 }
 
 // learn remembers the beginning of text, which is that of a line from the host
@@ -57,9 +44,33 @@ func (o *origins) learn(text []byte, host, instance int) {
 	if len(text) < 16 || n > originBytes || !isAlnum(text[0]) || string(text[host+1:n]) == "Sender/" {
 		return
 	}
-	e := o.of(text)
-	e.place, e.n, e.host = event.PlaceOf(text[:host], text[host+1:n-1]), uint8(n), uint8(host)
-	copy(e.text[:], text[:n])
+	s := o.slot(text)
+	*s = origin{place: event.PlaceOf(text[:host], text[host+1:n-1]), n: uint8(n), host: uint8(host)}
+	var first, mask [32]byte
+	for i := range copy(first[:], text[:n]) {
+		mask[i] = 0xff
+	}
+	for i := range s.words {
+		s.words[i], s.masks[i] = binary.LittleEndian.Uint64(first[8*i:]), binary.LittleEndian.Uint64(mask[8*i:])
+	}
+	if n > 32 {
+		copy(s.rest[:], text[32:n])
+	}
+}
+
+// words are a few words of four bytes. They are in a table by a hash that is
+// perfect for those that are used here.
+type words [16]uint32
+
+func (w *words) slot(x uint32) *uint32 { return &w[x*0x9E3779BF>>28] }
+
+func (w *words) has(x uint32) bool { return *w.slot(x) == x }
+
+func (w *words) add(all ...string) {
+	for _, s := range all {
+		x := binary.LittleEndian.Uint32([]byte(s))
+		*w.slot(x) = x
+	}
 }
 
 // What follows looks at eight bytes at once, the lowest of a word being the first

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/bouncemeter/bouncemeter/event"
 )
 
 // parsersOfPostfix are those that remember how lines began.
@@ -33,7 +35,8 @@ func TestNothingIsRememberedThatMatters(t *testing.T) {
 		if len(line) > 30 { // the same on the same host, broken in several ways
 			lines = append(lines, "X"+line[1:], line[:3]+"x"+line[4:], line[:10]+"T"+line[11:], line[:17]+" "+line[18:], line[:15]+"."+line[16:],
 				strings.Replace(line, "]", "", 1), strings.Replace(line, "[", "", 1), strings.Replace(line, "[", "[x", 1), strings.Replace(line, ": ", ":", 1),
-				strings.Replace(line, "/", "/x/", 1), strings.Replace(line, "/", "/x y", 1), strings.Replace(line, "[", ":[", 1),
+				line[:16]+strings.Repeat("long-", 7)+line[16:], line[:len(line)/2], line[:min(len(line), 58)], strings.Replace(line, "/", "/x/error[1]: ", 1),
+				strings.Replace(line, "/", "/x/", 1), strings.Replace(line, "/smtp[", "/x/error[", 1), strings.Replace(line, "/smtp[", "/error[", 1), strings.Replace(line, "/", "/x y", 1), strings.Replace(line, "[", ":[", 1),
 				strings.Replace(line, "]: ", "]: A", 1), strings.Replace(line, "]: ", "]: Ä", 1), strings.Replace(line, "]: ", "]: 0123456789abcdefghijklmnopqrs", 1))
 		}
 	}
@@ -48,6 +51,37 @@ func TestNothingIsRememberedThatMatters(t *testing.T) {
 				}
 			}
 		}
+		checkNext(t, make, lines)
+	}
+}
+
+// checkNext tells whether a parser that takes several lines says of each what one
+// says that takes them apart.
+func checkNext(t *testing.T, make func() Parser, lines []string) {
+	t.Helper()
+	var batch []event.Line
+	for _, line := range lines {
+		batch = append(batch, event.Line{Text: []byte(line)})
+	}
+	p, one := Skipping(withReference(make())), withReference(make())
+	seen := 0
+	for rest := batch; len(rest) > 0; {
+		n, events, gotErr := p.Next(rest, nil)
+		for i, line := range rest[:n] {
+			want, wantErr := one.Parse(line.Text, nil)
+			var got []event.Event
+			var err error
+			if i == n-1 {
+				got, err = events, gotErr
+			}
+			if diff := cmp.Diff(want, got); diff != "" || (err == nil) != (wantErr == nil) {
+				t.Fatalf("%q: errors %v and %v, (-one +of several)\n%s", line.Text, wantErr, err, diff)
+			}
+		}
+		rest, seen = rest[n:], seen+len(events)
+	}
+	if len(lines) > 100 && seen < 20 {
+		t.Errorf("%d events of %d lines", seen, len(lines))
 	}
 }
 
@@ -63,14 +97,16 @@ func FuzzOrigins(f *testing.F) {
 		for _, stamp := range []string{"Jan 12 04:01:07 ", "2026-01-12T04:01:07.123456+01:00 "} {
 			for _, make := range parsersOfPostfix {
 				p := withReference(make())
-				for _, line := range []string{"Jan 12 04:01:07 " + host + " " + one, stamp + host + " " + other, stamp + host + " " + one} {
+				lines := []string{"Jan 12 04:01:07 " + host + " " + one, stamp + host + " " + other, stamp + host + " " + one}
+				checkNext(t, make, lines)
+				for _, line := range lines {
 					got, gotErr := p.Parse([]byte(line), nil)
 					want, wantErr := withReference(make()).Parse([]byte(line), nil)
 					if diff := cmp.Diff(want, got); diff != "" || (gotErr == nil) != (wantErr == nil) {
 						t.Fatalf("%q: errors %v and %v, (-new +used)\n%s", line, wantErr, gotErr, diff)
 					}
 					a, isAuto := p.(*auto)
-					if isAuto && len(line) >= 20 && recognise([]byte(line)) != shapePostfix && a.postfix.familiar([]byte(line), new(postfixHeader)) {
+					if isAuto && len(line) >= 20 && recognise([]byte(line)) != shapePostfix && a.postfix.look([]byte(line), new(postfixHeader)) != strange {
 						t.Fatalf("%q is familiar and none of Postfix", line)
 					}
 				}
@@ -117,5 +153,27 @@ func TestIDLength(t *testing.T) {
 				t.Errorf("%q: %d, want %d", text, got, n)
 			}
 		}
+	}
+}
+
+// The words that lines which tell something go on with are told from all others.
+func TestWords(t *testing.T) {
+	p := newPostfix(time.UTC, true)
+	n := 0
+	for _, w := range p.tell {
+		if w != 0 {
+			n++
+		}
+	}
+	if n != 9 { // else two are in one place
+		t.Errorf("%d words", n)
+	}
+	for _, s := range []string{"to=<", "from", "remo", "reje", "milt", "canc", "mess", "clie", "uid="} {
+		if !p.tell.has(binary.LittleEndian.Uint32([]byte(s))) {
+			t.Errorf("no %q", s)
+		}
+	}
+	if p.tell.has(binary.LittleEndian.Uint32([]byte("stat"))) {
+		t.Error(`"stat" is no word`)
 	}
 }

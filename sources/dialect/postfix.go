@@ -30,13 +30,19 @@ type postfix struct {
 	syslog
 	details bool
 	origins origins
+	tell    words // what follows the queue id in lines that tell something
 }
 
 // newPostfix returns a parser for logs whose RFC 3164 timestamps are in the time
 // of location. With details, lines that tell only a client or a message id are
 // events too.
 func newPostfix(location *time.Location, details bool) *postfix {
-	return &postfix{syslog: syslog{location: location}, details: details}
+	p := &postfix{syslog: syslog{location: location}, details: details}
+	p.tell.add("to=<", "from", "remo", "reje", "milt", "canc") // what message looks for
+	if details {
+		p.tell.add("mess", "clie", "uid=")
+	}
+	return p
 }
 
 // postfixHeader is what stands in front of a message of Postfix. Most lines do
@@ -44,20 +50,14 @@ func newPostfix(location *time.Location, details bool) *postfix {
 type postfixHeader struct {
 	syslogHeader
 	origin *origin // what text begins with; nil if that is not familiar
-	end    int     // of the daemon's name in a familiar text
-
-	// Where there is no origin:
-	stream []byte // "postfix"; nil if the program is none of Postfix
-	daemon []byte // "smtp"
+	stream []byte  // "postfix"; nil if the program is none of Postfix, and where origin tells
 }
 
 // deliversNothing reports whether the daemon is one of the two that only report
 // what the queue manager has decided about a destination or a transport.
 func (h *postfixHeader) deliversNothing() bool {
-	daemon := h.daemon
-	if h.origin != nil {
-		daemon = h.text[h.origin.n:h.end]
-	}
+	name, _ := cut(h.tag, '[')
+	daemon := name[bytes.LastIndexByte(name, '/')+1:]
 	return string(daemon) == "error" || string(daemon) == "retry"
 }
 
@@ -69,7 +69,10 @@ const maxQueueID = 32
 // Parse implements Parser.
 func (p *postfix) Parse(line []byte, dst []event.Event) ([]event.Event, error) {
 	var h postfixHeader
-	if !p.familiar(line, &h) {
+	switch p.look(line, &h) {
+	case dull:
+		return dst, nil
+	case strange:
 		if err := p.unfamiliar(line, &h); err != nil {
 			return dst, err
 		}
@@ -77,54 +80,120 @@ func (p *postfix) Parse(line []byte, dst []event.Event) ([]event.Event, error) {
 	return p.message(&h, dst)
 }
 
-// familiar reads the header of a line of Postfix if it begins as others did
-// lately. It saves time and says nothing that unfamiliar would not.
-func (p *postfix) familiar(line []byte, h *postfixHeader) bool {
-	const shortest = 48 // so that a few words can be loaded without a look at the length
-	if len(line) < shortest {
-		return false
+// Next implements Skipper.
+func (p *postfix) Next(lines []event.Line, dst []event.Event) (n int, events []event.Event, err error) {
+	var h postfixHeader
+	for {
+		dull, s := p.skip(lines[n:], &h)
+		if n += dull; n == len(lines) {
+			return n, dst, nil
+		}
+		if s == telling {
+			events, err = p.message(&h, dst)
+		} else {
+			events, err = p.Parse(lines[n].Text, dst)
+		}
+		if n++; err != nil || len(events) > len(dst) {
+			return n, events, err
+		}
+	}
+}
+
+// skip returns how many lines at the start of lines are dull, and what the one
+// after them is.
+func (p *postfix) skip(lines []event.Line, h *postfixHeader) (n int, s sight) {
+	for n < len(lines) {
+		if s = p.look(lines[n].Text, h); s != dull {
+			break
+		}
+		n++
+	}
+	return n, s
+}
+
+// sight is what a look at a line tells.
+type sight uint8
+
+const (
+	strange sight = iota // it does not begin as others did lately
+	dull                 // it is of Postfix and tells nothing
+	telling              // it is of Postfix and may tell something
+)
+
+// look reads the header of a line of Postfix if it begins as others did lately. It
+// saves time and says nothing that unfamiliar and message would not. h is set if
+// the line is telling.
+//
+// Most lines are dull. They are told by a few words of eight bytes, and there is
+// little that the processor could guess wrong.
+func (p *postfix) look(line []byte, h *postfixHeader) sight {
+	const shortest = 40 // from the host on
+	if len(line) < len("Jan 12 04:01:07 ")+shortest {
+		return strange
 	}
 	micros, text := p.bsdMicros, line[len("Jan 12 04:01:07 "):]
 	if !p.sameSecond(line) {
 		var n int
 		var err error
-		if micros, n, err = p.stamp(line); err != nil || len(line)-n < shortest-len(time.Stamp) || line[n] != ' ' {
-			return false
+		if micros, n, err = p.stamp(line); err != nil || n >= len(line)-shortest || line[n] != ' ' {
+			return strange
 		}
 		text = line[n+1:]
 	}
-	o := p.origins.of(text)
-	if !o.begins(text) {
-		return false
+	if len(text) < shortest {
+		return strange
 	}
-	end := int(o.n)
-	for {
-		if len(text) < end+8 {
-			return false
-		}
-		mask := below(binary.LittleEndian.Uint64(text[end:]), '['+1) // most letters are not
-		end += firstByte(mask)
-		if mask != 0 {
-			break
+	o := p.origins.slot(text)
+	n := int(o.n)
+	m, w := &o.masks, &o.words
+	if (binary.LittleEndian.Uint64(text)^w[0])&m[0]|(binary.LittleEndian.Uint64(text[8:])^w[1])&m[1]|
+		(binary.LittleEndian.Uint64(text[16:])^w[2])&m[2]|(binary.LittleEndian.Uint64(text[24:])^w[3])&m[3] != 0 ||
+		n == 0 || n >= len(text)-24 || n > 32 && string(text[32:n]) != string(o.rest[:n-32]) {
+		return strange
+	}
+	tag := text[n : n+24]
+	colon := firstByte(equal(binary.LittleEndian.Uint64(tag[8:]), ':')) + 8
+	if colon == 16 || equal(binary.LittleEndian.Uint64(tag), ':') != 0 { // a long or a short name
+		if colon = bytes.IndexByte(text[n:], ':'); colon < 0 {
+			return dull
 		}
 	}
-	h.end = end
-	if text[end] == '[' {
-		end++
-		if len(text) < end+8 {
-			return false
-		}
-		end += firstByte(notDigit(binary.LittleEndian.Uint64(text[end:])))
-		if end == len(text) || text[end] != ']' {
-			return false
-		}
-		end++
+	at := n + colon + len(": ")
+	if at >= len(text)-16 {
+		return strange
 	}
-	if len(text) < end+2 || text[end] != ':' || text[end+1] != ' ' {
-		return false
+	first, second := binary.LittleEndian.Uint64(text[at:at+16]), binary.LittleEndian.Uint64(text[at : at+16][8:])
+	if text[at-1] != ' ' || byte(first) >= 'a' { // a word: "connect", "warning", "statistics"
+		return dull
 	}
-	h.time, h.text, h.origin, h.body = micros, text, o, text[end+2:]
-	return true
+	// Which of the two words the end of a queue id is in, chance decides: it is
+	// found without a branch that would be predicted wrong. The second counts if the
+	// first has all of its eight bytes.
+	end := firstByte(equal(first, ':'))
+	end += firstByte(equal(second, ':')) & -(end / 8)
+	if end < 16 {
+		what := at + end + len(": ")
+		if what > len(text)-len("removed") || !p.tell.has(binary.LittleEndian.Uint32(text[what:what+4])) {
+			return dull
+		}
+	} else if equal(first, ' ')|equal(second, ' ') != 0 {
+		return dull
+	}
+	if !isTag(tag, colon) {
+		return strange
+	}
+	h.time, h.text, h.origin, h.tag, h.body = micros, text, o, text[o.host+1:n+colon], text[at:]
+	return telling
+}
+
+// isTag reports whether the first n bytes of text, which has 24, are the name of a
+// daemon and a process id. It is not sure of names that are long or have more than
+// small letters.
+func isTag(text []byte, n int) bool {
+	name := firstByte(below(binary.LittleEndian.Uint64(text), '['+1))
+	pid := text[name+1 : name+9]
+	end := name + 1 + firstByte(notDigit(binary.LittleEndian.Uint64(pid)))
+	return text[name] == '[' && end == n-1 && text[end] == ']'
 }
 
 // unfamiliar reads the header of any line.
@@ -139,13 +208,13 @@ func (p *postfix) unfamiliar(line []byte, h *postfixHeader) error {
 		// The stream is the first part of the program's name only ("postfix" of
 		// "postfix/submission/smtpd"): all daemons of an instance share it, and
 		// with it their queue ids, whatever their services are called.
-		h.stream, h.daemon = name[:slash], name[bytes.LastIndexByte(name, '/')+1:]
+		h.stream = name[:slash]
 		if h.text != nil {
 			p.origins.learn(h.text, len(h.host), slash+1)
 		}
 	case hasPrefix(name, "postfix"):
 		// rsyslog cuts names at the slash when it writes RFC 5424.
-		h.stream, h.daemon = name, nil
+		h.stream = name
 	}
 	return nil
 }
