@@ -51,11 +51,15 @@ type Counter struct {
 	lately        [256]provider // by a cheap hash of the name
 
 	series seriesTable
+	places [16]placed // the hosts and streams of lately, by some bits of event.Event.Place
 
+	// What was counted since the last Delta, apart from what series and spellings
+	// have not settled yet.
 	delta     Delta
 	counts    map[countKey]int32 // index into delta.Counts
 	domains   map[domainKey]int32
 	delays    map[delayKey]int32
+	delayed   []cell // lately, by provider and outcome
 	templates map[templateKey]*template
 	period    uint64 // of this delta and hour: cells of another are void
 	trend     map[int64]*trendCell
@@ -105,6 +109,21 @@ func id16(l *spelling) uint16 {
 		return uint16(idOther)
 	}
 	return uint16(l.id)
+}
+
+// placed is a host and a stream that were counted lately.
+type placed struct {
+	place        uint64
+	rest         rest   // their part of it
+	seen         uint32 // that their spellings do not know of yet
+	host, stream []byte
+}
+
+// cell is where something was counted lately: an index into a slice of the Delta
+// that is valid if the period is the counter's.
+type cell struct {
+	period uint64
+	index  int32
 }
 
 // provider is one that was named lately.
@@ -175,6 +194,7 @@ func NewCounter(c Config) *Counter {
 func (k *Counter) renumber() {
 	k.senders = newDimension(k.config.SenderDomains)
 	k.recipients = newDimension(k.config.RecipientDomains)
+	k.recipients.leaving = k.settleDomain
 	k.hosts = newDimension(k.config.Hosts)
 	k.streams = newDimension(k.config.Streams)
 	k.providers, k.providerNames, k.lately = make(map[string]uint16), nil, [256]provider{}
@@ -188,7 +208,23 @@ func (k *Counter) empty() {
 	k.counts = make(map[countKey]int32)
 	k.domains = make(map[domainKey]int32)
 	k.delays = make(map[delayKey]int32)
-	k.series.empty()
+}
+
+// settle completes the delta, and the traffic of names.
+func (k *Counter) settle() {
+	k.series.settle(k.delta.Counts)
+	k.recipients.each(k.settleDomain)
+	for i := range k.places {
+		k.leave(&k.places[i])
+	}
+}
+
+// settleDomain moves what a recipient domain remembers to its cell.
+func (k *Counter) settleDomain(d *spelling) {
+	if d.attempts > 0 {
+		k.delta.Domains[d.cell].Attempts += int64(d.attempts)
+		d.attempts = 0
+	}
 }
 
 // Lines adds to the line statistics.
@@ -212,19 +248,19 @@ func (k *Counter) Add(e *event.Event) {
 	if sender.id == idOther {
 		k.delta.Lines.Folded += n
 	}
-	r := rest(provider)<<16 | rest(e.Outcome)<<12 | rest(e.Verdict.Category)<<6 |
-		rest(id16(k.hosts.find(e.Host)))<<48 | rest(id16(k.streams.find(e.Stream)))<<32
+	r := rest(provider)<<16 | rest(e.Outcome)<<12 | rest(e.Verdict.Category)<<6 | k.place(e)
 	if e.Outcome == event.Expired {
 		r |= rest(e.Verdict.Secondary)
 	}
 	s := k.lookup(sender, r)
-	c := k.cell(s, k.fine.of(seconds))
-	c.Attempts += n
-	if e.FirstOutcome {
-		c.Firsts++
-		if seconds < k.closed {
-			c.Late++
-		}
+	if start := k.fine.of(seconds); s.count < 0 || s.start != start {
+		k.turn(s, start)
+	}
+	if n != 1 || !s.add(e.FirstOutcome) {
+		k.addMany(s, n, e.FirstOutcome)
+	}
+	if e.FirstOutcome && seconds < k.closed {
+		k.delta.Counts[s.count].Late++
 	}
 	if e.Kind == event.Notice {
 		if e.Outcome == event.OutOfBand && e.Verdict.Template != 0 && k.config.Sample != nil {
@@ -244,7 +280,7 @@ func (k *Counter) Add(e *event.Event) {
 	hour := k.coarse.of(seconds)
 	k.addDomain(hour, e, n)
 	if e.Delay >= 0 {
-		k.addDelay(s, hour, provider, e)
+		k.addDelay(hour, provider, e)
 	}
 	if e.Outcome.Failure() && e.Verdict.Template != 0 && k.config.Sample != nil {
 		k.addTemplate(seconds, e, n)
@@ -282,14 +318,37 @@ func (k *Counter) provider(s string) uint16 {
 	return id
 }
 
+// place returns what e's host and stream are in a rest.
+func (k *Counter) place(e *event.Event) rest {
+	p := &k.places[e.Place>>60]
+	if p.place != e.Place || e.Place == 0 {
+		k.leave(p)
+		r := rest(id16(k.hosts.find(e.Host)))<<48 | rest(id16(k.streams.find(e.Stream)))<<32
+		*p = placed{place: e.Place, rest: r, host: append(p.host[:0], e.Host...), stream: append(p.stream[:0], e.Stream...)}
+		return r
+	}
+	p.seen++
+	return p.rest
+}
+
+// leave tells the spellings of a place's names how often they were seen, and
+// forgets it.
+func (k *Counter) leave(p *placed) {
+	if p.seen > 0 {
+		k.hosts.find(p.host).seen += p.seen - 1 // once by finding it
+		k.streams.find(p.stream).seen += p.seen - 1
+	}
+	p.place, p.seen = 0, 0
+}
+
 // lookup returns the series of a sender.
 func (k *Counter) lookup(sender *spelling, r rest) *series {
 	key := seriesKey{sender.id, r}
 	s := k.series.find(key)
-	if s.Series != nil {
+	if s.number != 0 {
 		return s
 	}
-	if k.series.n >= k.config.MaxSeries && sender.id != idOther {
+	if len(k.series.all) >= k.config.MaxSeries && sender.id != idOther {
 		k.delta.Lines.Folded++
 		return k.lookup(&k.senders.reserved[idOther], r)
 	}
@@ -304,24 +363,39 @@ func (k *Counter) lookup(sender *spelling, r rest) *series {
 	})
 }
 
-func (k *Counter) cell(s *series, start int64) *Count {
-	if s.count < 0 || s.start != start {
-		key := countKey{s.Series, start}
-		i, ok := k.counts[key]
-		if !ok {
-			i = int32(len(k.delta.Counts))
-			k.delta.Counts = append(k.delta.Counts, Count{Series: s.Series, Start: start})
-			k.counts[key] = i
-		}
-		s.start, s.count = start, i
+// turn has s count in the window at start from now on.
+func (k *Counter) turn(s *series, start int64) {
+	if s.count >= 0 {
+		s.settle(&k.delta.Counts[s.count])
 	}
-	return &k.delta.Counts[s.count]
+	key := countKey{k.series.all[s.number-1], start}
+	i, ok := k.counts[key]
+	if !ok {
+		i = int32(len(k.delta.Counts))
+		k.delta.Counts = append(k.delta.Counts, Count{Series: key.series, Start: start})
+		k.counts[key] = i
+	}
+	s.start, s.count = start, i
+}
+
+// addMany counts n attempts at once.
+func (k *Counter) addMany(s *series, n int64, first bool) {
+	c := &k.delta.Counts[s.count]
+	s.settle(c)
+	c.Attempts += n
+	if first {
+		c.Firsts++
+	}
 }
 
 func (k *Counter) addDomain(hour int64, e *event.Event, n int64) {
 	d := k.recipients.find(e.RecipientDomain())
 	if d.period == k.period && d.outcome == e.Outcome && d.category == e.Verdict.Category {
-		k.delta.Domains[d.cell].Attempts += n
+		if n == 1 && d.attempts < math.MaxUint32 {
+			d.attempts++
+		} else {
+			k.delta.Domains[d.cell].Attempts += n
+		}
 		return
 	}
 	key := domainKey{hour, d.id, e.Outcome, e.Verdict.Category}
@@ -334,23 +408,29 @@ func (k *Counter) addDomain(hour int64, e *event.Event, n int64) {
 		k.domains[key] = i
 	}
 	if e.Outcome == event.Delivered || d.period != k.period { // what most of its mail will be
+		k.settleDomain(d)
 		d.period, d.cell, d.outcome, d.category = k.period, i, e.Outcome, e.Verdict.Category
 	}
 	k.delta.Domains[i].Attempts += n
 }
 
-func (k *Counter) addDelay(s *series, hour int64, provider uint16, e *event.Event) {
-	if s.delay < 0 || s.dhour != hour {
+func (k *Counter) addDelay(hour int64, provider uint16, e *event.Event) {
+	at := int(provider)<<4 | int(e.Outcome)
+	if at >= len(k.delayed) {
+		k.delayed = append(k.delayed, make([]cell, at+16-len(k.delayed))...)
+	}
+	lately := &k.delayed[at]
+	if lately.period != k.period {
 		key := delayKey{hour, provider, e.Outcome}
 		i, ok := k.delays[key]
 		if !ok {
 			i = int32(len(k.delta.Delays))
-			k.delta.Delays = append(k.delta.Delays, DelayCount{Start: hour, Provider: s.Series.Provider, Outcome: e.Outcome})
+			k.delta.Delays = append(k.delta.Delays, DelayCount{Start: hour, Provider: k.providerNames[provider], Outcome: e.Outcome})
 			k.delays[key] = i
 		}
-		s.dhour, s.delay = hour, i
+		*lately = cell{k.period, i}
 	}
-	d := &k.delta.Delays[s.delay]
+	d := &k.delta.Delays[lately.index]
 	d.Micros += e.Delay
 	// No two bounds have as many bits in microseconds, so there is one bound to
 	// compare with.
@@ -451,11 +531,12 @@ func (k *Counter) Size() int {
 
 // Delta returns what was counted since the last call. The caller owns it.
 func (k *Counter) Delta() *Delta {
+	k.settle()
 	d := k.delta
 	for _, dim := range []*dimension{&k.senders, &k.recipients, &k.hosts, &k.streams} {
 		dim.commit(d.Last)
 	}
-	if k.series.n >= k.config.MaxSeries ||
+	if len(k.series.all) >= k.config.MaxSeries ||
 		len(k.recipients.text) > 4*k.config.RecipientDomains.limit+16 ||
 		len(k.senders.text) > 4*k.config.SenderDomains.limit+16 {
 		// Years of changing names: start numbering again.

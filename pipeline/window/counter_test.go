@@ -2,6 +2,7 @@ package window
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -24,9 +25,10 @@ func testConfig() Config {
 func anEvent(t *rapid.T) event.Event {
 	e := event.Event{
 		Kind:         event.Attempt,
-		Time:         rapid.Int64Range(0, 3*3600).Draw(t, "second") * 1e6,
+		Attempts:     rapid.SampledFrom([]uint32{0, 0, 0, 1, 2, math.MaxUint16, math.MaxUint32}).Draw(t, "attempts"),
+		Time:         rapid.OneOf(rapid.Int64Range(0, 3*3600), rapid.SampledFrom([]int64{0, 59, 60, 3600})).Draw(t, "second") * 1e6,
 		Delay:        rapid.Int64Range(-1, 1e12).Draw(t, "delay"),
-		Host:         []byte("mx1"),
+		Host:         []byte(rapid.SampledFrom([]string{"mx1", "mx2"}).Draw(t, "host")),
 		Stream:       []byte(rapid.SampledFrom([]string{"postfix", "bulk"}).Draw(t, "stream")),
 		SenderKnown:  rapid.Bool().Draw(t, "known"),
 		SenderDomain: []byte(rapid.SampledFrom([]string{"", "shop.example", "SHOP.example", "news.example"}).Draw(t, "sender")),
@@ -34,6 +36,9 @@ func anEvent(t *rapid.T) event.Event {
 		Outcome:      rapid.SampledFrom([]event.Outcome{event.Delivered, event.Deferred, event.Bounced}).Draw(t, "outcome"),
 		FirstOutcome: rapid.Bool().Draw(t, "first"),
 		Provider:     rapid.SampledFrom([]string{"gmail", "other"}).Draw(t, "provider"),
+	}
+	if rapid.Bool().Draw(t, "place") {
+		e.Place = event.PlaceOf(e.Host, e.Stream)
 	}
 	if rapid.IntRange(0, 9).Draw(t, "expiry") == 0 {
 		e.Kind, e.Outcome, e.Recipient = event.Expiry, event.Expired, nil
@@ -69,17 +74,42 @@ func sum(into map[string]int64, d *Delta) {
 	into["unmatched"] += d.Lines.Unmatched
 }
 
+// model counts attempts and recipient domains as plainly as can be.
+func model(into map[string]int64, e *event.Event) {
+	n, seconds := int64(max(e.Attempts, 1)), e.Time/1e6
+	sender := strings.ToLower(string(e.SenderDomain))
+	if !e.SenderKnown {
+		sender = Unknown
+	}
+	key := fmt.Sprintf("count %d %s %s %s %s %s %s %s", seconds/60*60, e.Outcome, e.Verdict.Category, e.Verdict.Secondary,
+		e.Provider, sender, e.Host, e.Stream)
+	into[key+" attempts"] += n
+	if e.FirstOutcome {
+		into[key+" firsts"]++
+	}
+	if e.Kind == event.Attempt {
+		into[fmt.Sprintf("domain %d %s %s %s", seconds/3600*3600, e.RecipientDomain(), e.Outcome, e.Verdict.Category)] += n
+	}
+}
+
 // However the events are cut into deltas, and in whatever order they come, the
-// deltas add up to the same counts.
+// deltas add up to the same counts, which are those of the events.
 func TestDeltasAddUp(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		events := rapid.SliceOfN(rapid.Custom(anEvent), 1, 60).Draw(t, "events")
-		whole := map[string]int64{}
+		whole, plain := map[string]int64{}, map[string]int64{}
 		one := NewCounter(testConfig())
 		for i := range events {
 			one.Add(&events[i])
+			model(plain, &events[i])
 		}
 		sum(whole, one.Delta())
+		modelled := func(s string, n int64) bool {
+			return n == 0 || !strings.HasPrefix(s, "count ") && !strings.HasPrefix(s, "domain ")
+		}
+		if diff := cmp.Diff(plain, without(whole, modelled)); diff != "" {
+			t.Fatalf("the whole differs from the events (-events +whole):\n%s", diff)
+		}
 
 		pieces := map[string]int64{}
 		many := NewCounter(testConfig())
@@ -148,6 +178,43 @@ func TestWindowsAndDimensions(t *testing.T) {
 	}
 }
 
+// What is remembered beside the counts is in them however much it is.
+func TestManyAttempts(t *testing.T) {
+	k := NewCounter(testConfig())
+	e := event.Event{
+		Kind: event.Attempt, Outcome: event.Delivered, Delay: -1, SenderKnown: true, SenderDomain: []byte("shop.example"),
+		Recipient: []byte("x@one.example"), FirstOutcome: true,
+	}
+	const n = 3*math.MaxUint16 + 7
+	for range n {
+		k.Add(&e)
+	}
+	d := k.Delta()
+	if c := d.Counts[0]; c.Attempts != n || c.Firsts != n || d.Domains[0].Attempts != n {
+		t.Errorf("%d attempts, %d firsts, %d of the domain, want %d", c.Attempts, c.Firsts, d.Domains[0].Attempts, n)
+	}
+}
+
+// Nothing is lost when more names come than are remembered.
+func TestForgottenSpellings(t *testing.T) {
+	c := testConfig()
+	c.RecipientDomains = NewNames(10)
+	k := NewCounter(c)
+	const n = 2*localLimit + 10
+	for i := range n {
+		for _, domain := range []string{fmt.Sprintf("r%d.example", i), "busy.example", strings.Repeat("long-", 10) + ".example"} {
+			k.Add(&event.Event{Kind: event.Attempt, Outcome: event.Delivered, Delay: -1, Recipient: []byte("x@" + domain)})
+		}
+	}
+	got := map[string]int64{}
+	for _, d := range k.Delta().Domains {
+		got[d.Domain] += d.Attempts
+	}
+	if got["busy.example"] != n || got[strings.Repeat("long-", 10)+".example"] != n || got[Other] != n-8 {
+		t.Errorf("%v", got)
+	}
+}
+
 // A delay is in the first bucket whose bound it does not exceed.
 func TestDelayBuckets(t *testing.T) {
 	for i, bound := range DelayBounds {
@@ -205,36 +272,49 @@ func TestForgedNames(t *testing.T) {
 
 // A busy newcomer takes the place of a quiet name, and the total is kept.
 func TestNamesFollowTheTraffic(t *testing.T) {
-	c := testConfig()
-	c.SenderDomains = NewNames(2)
-	k := NewCounter(c)
-	add := func(second int64, domain string) {
-		k.Add(&event.Event{Kind: event.Attempt, Outcome: event.Delivered, Time: second * 1e6, SenderKnown: true, SenderDomain: []byte(domain), Delay: -1})
-	}
-	total := map[string]int64{}
-	flush := func() {
-		for _, c := range k.Delta().Counts {
-			total[c.Series.SenderDomain] += c.Attempts
-		}
-	}
-	add(0, "a.example")
-	add(0, "b.example")
-	for range 10 {
-		add(1, "busy.example")
-		add(1, "b.example")
-	}
-	flush() // rebalanced: the first one an hour after time 0
-	add(7200, "b.example")
-	for range 10 {
-		add(7200, "busy.example")
-	}
-	flush()
-	add(7201, "busy.example")
-	add(7201, "a.example")
-	flush()
-	want := map[string]int64{"a.example": 1, "b.example": 12, Other: 21, "busy.example": 1}
-	if diff := cmp.Diff(want, total); diff != "" {
-		t.Errorf("(-want +got)\n%s", diff)
+	for dimension, set := range map[string]func(e *event.Event, name string){
+		"sender": func(e *event.Event, name string) { e.SenderKnown, e.SenderDomain = true, []byte(name) },
+		"host":   func(e *event.Event, name string) { e.Host, e.Place = []byte(name), event.PlaceOf([]byte(name), nil) },
+	} {
+		t.Run(dimension, func(t *testing.T) {
+			c := testConfig()
+			c.SenderDomains, c.Hosts = NewNames(2), NewNames(2)
+			k := NewCounter(c)
+			add := func(second int64, name string) {
+				e := event.Event{Kind: event.Attempt, Outcome: event.Delivered, Time: second * 1e6, Delay: -1}
+				set(&e, name)
+				k.Add(&e)
+			}
+			total := map[string]int64{}
+			flush := func() {
+				for _, c := range k.Delta().Counts {
+					if dimension == "sender" {
+						total[c.Series.SenderDomain] += c.Attempts
+					} else {
+						total[c.Series.Host] += c.Attempts
+					}
+				}
+			}
+			add(0, "a.example")
+			add(0, "b.example")
+			for range 10 {
+				add(1, "busy.example")
+				add(1, "b.example")
+			}
+			flush() // rebalanced: the first one an hour after time 0
+			add(7200, "b.example")
+			for range 10 {
+				add(7200, "busy.example")
+			}
+			flush()
+			add(7201, "busy.example")
+			add(7201, "a.example")
+			flush()
+			want := map[string]int64{"a.example": 1, "b.example": 12, Other: 21, "busy.example": 1}
+			if diff := cmp.Diff(want, total); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -160,6 +160,7 @@ type dimension struct {
 	byText     map[string]uint32
 	reserved   [3]spelling
 	scratch    []byte
+	leaving    func(*spelling) // called for what is about to be forgotten, if set
 }
 
 // localLimit bounds the spellings a lane remembers of one dimension; beyond it
@@ -197,7 +198,28 @@ func (d *dimension) number(s string) uint32 {
 func (d *dimension) commit(now int64) {
 	if g := d.names.observe(&d.spellings, now); g != d.generation {
 		d.generation = g
-		d.spellings = newSpellings()
+		d.forget()
+	}
+}
+
+// forget forgets all spellings.
+func (d *dimension) forget() {
+	if d.leaving != nil {
+		d.each(d.leaving)
+	}
+	d.spellings = newSpellings()
+}
+
+// each calls yield for all that find returns.
+func (d *dimension) each(yield func(*spelling)) {
+	for i := range d.reserved {
+		yield(&d.reserved[i])
+	}
+	for i := range d.spellings.slots {
+		yield(&d.spellings.slots[i])
+	}
+	for _, l := range d.spellings.long {
+		yield(&l.spelling)
 	}
 }
 
@@ -215,7 +237,7 @@ func (d *dimension) find(written []byte) *spelling {
 	s := d.spellings.find(t)
 	if s.free() {
 		if d.spellings.n >= localLimit {
-			d.spellings = newSpellings()
+			d.forget()
 		}
 		name := d.clean(written)
 		s = d.spellings.insert(spelling{text: t, id: d.number(d.names.lookup(name))}, name)
@@ -228,7 +250,7 @@ func (d *dimension) findLong(written []byte) *spelling {
 	l := d.spellings.long[string(written)]
 	if l == nil {
 		if len(d.spellings.long) >= localLimit {
-			d.spellings = newSpellings()
+			d.forget()
 		}
 		name := d.clean(written)
 		l = &longSpelling{spelling{id: d.number(d.names.lookup(name))}, name}
@@ -247,9 +269,11 @@ type spelling struct {
 	seen uint32
 
 	// As a recipient domain: the cell it was counted in last, an index into
-	// Delta.Domains that is valid if the period is the counter's.
+	// Delta.Domains that is valid if the period is the counter's, and what is not in
+	// it yet.
 	period   uint64
 	cell     int32
+	attempts uint32
 	outcome  event.Outcome
 	category event.Category
 }

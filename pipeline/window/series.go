@@ -1,21 +1,45 @@
 package window
 
-// series is where a Series was counted last: most events fall into the window
-// of the one before.
+import "math"
+
+// series is where a Series was counted last: most events fall into the window of
+// the one before. It has all that counting one more event needs, and half a line of
+// the processor's cache has it: what is counted takes most of its time to come from
+// memory.
 type series struct {
-	key    seriesKey
-	Series *Series // nil in a free slot
+	rest   rest
 	start  int64
-	dhour  int64
-	count  int32 // index into Delta.Counts; -1 if there is none for start
-	delay  int32 // index into Delta.Delays, likewise for dhour
+	sender uint32
+	number uint32 // into seriesTable.all, from 1; 0 in a free slot
+	count  int32  // index into Delta.Counts of the window at start; -1 if there is none
+	// What is not yet in that Count.
+	attempts, firsts uint16
+}
+
+// add counts one attempt, if there is room.
+func (s *series) add(first bool) bool {
+	if s.attempts == math.MaxUint16 {
+		return false
+	}
+	s.attempts++
+	if first {
+		s.firsts++
+	}
+	return true
+}
+
+// settle moves to c, the Count of the series, what is not yet in it.
+func (s *series) settle(c *Count) {
+	c.Attempts += int64(s.attempts)
+	c.Firsts += int64(s.firsts)
+	s.attempts, s.firsts = 0, 0
 }
 
 // seriesTable finds series by their numbers. It is a hash table with linear
-// probing, whose slots have all that counting one more event needs.
+// probing.
 type seriesTable struct {
 	slots []series // a power of two
-	n     int
+	all   []*Series
 }
 
 func newSeriesTable() seriesTable { return seriesTable{slots: make([]series, 64)} }
@@ -31,7 +55,7 @@ func (k seriesKey) hash() int {
 func (t *seriesTable) find(key seriesKey) *series {
 	slots := t.slots
 	for i := key.hash(); ; i++ {
-		if s := &slots[i&(len(slots)-1)]; s.key == key || s.Series == nil {
+		if s := &slots[i&(len(slots)-1)]; s.rest == key.rest && s.sender == key.sender && s.number != 0 || s.number == 0 {
 			return s
 		}
 	}
@@ -39,24 +63,28 @@ func (t *seriesTable) find(key seriesKey) *series {
 
 // insert adds a series that is not there.
 func (t *seriesTable) insert(key seriesKey, s *Series) *series {
-	if t.n >= len(t.slots)/2 {
+	if len(t.all) >= len(t.slots)/2 {
 		old := t.slots
 		t.slots = make([]series, 2*len(old))
 		for i := range old {
-			if old[i].Series != nil {
-				*t.find(old[i].key) = old[i]
+			if old[i].number != 0 {
+				*t.find(seriesKey{old[i].sender, old[i].rest}) = old[i]
 			}
 		}
 	}
-	t.n++
+	t.all = append(t.all, s)
 	slot := t.find(key)
-	*slot = series{key: key, Series: s, count: -1, delay: -1}
+	*slot = series{rest: key.rest, sender: key.sender, number: uint32(len(t.all)), count: -1}
 	return slot
 }
 
-// empty forgets where the series were counted.
-func (t *seriesTable) empty() {
+// settle completes counts, and forgets where the series were counted.
+func (t *seriesTable) settle(counts []Count) {
 	for i := range t.slots {
-		t.slots[i].count, t.slots[i].delay = -1, -1
+		s := &t.slots[i]
+		if s.number != 0 && s.count >= 0 {
+			s.settle(&counts[s.count])
+			s.count = -1
+		}
 	}
 }
