@@ -42,7 +42,7 @@ func manySeries(n int) []*window.Series {
 func both(b *testing.B) map[string]ledgertest.Ledger {
 	b.Helper()
 	pg := postgrestest.Start(b, "max_wal_size=4GB", "shared_buffers=256MB")
-	shared, err := postgres.Open(context.Background(), owner(pg), postgres.Options{Timeout: 5 * time.Minute})
+	shared, err := postgres.Open(context.Background(), pg.OwnerDSN(), postgres.Options{Timeout: 5 * time.Minute})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -35,17 +35,13 @@ type server struct {
 	schemas atomic.Int64
 }
 
-func (s *server) owner() string { return owner(s.Server) }
-
-func owner(s *postgrestest.Server) string { return s.DSN(postgrestest.Owner, postgrestest.Password) }
-
 // newSchema returns the name of a schema that does not exist yet.
 func (s *server) newSchema() string { return fmt.Sprintf("test_%d", s.schemas.Add(1)) }
 
 func (s *server) execute(t testing.TB, statements ...string) {
 	t.Helper()
 	ctx := context.Background() // also after the test
-	c, err := pgx.Connect(ctx, s.owner())
+	c, err := pgx.Connect(ctx, s.OwnerDSN())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +55,7 @@ func (s *server) execute(t testing.TB, statements ...string) {
 
 func (s *server) open(t testing.TB, schema string) *postgres.Ledger {
 	t.Helper()
-	l, err := postgres.Open(context.Background(), s.owner(), postgres.Options{Schema: schema, Timeout: 5 * time.Second})
+	l, err := postgres.Open(context.Background(), s.OwnerDSN(), postgres.Options{Schema: schema, Timeout: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +104,7 @@ func TestServer(t *testing.T) {
 	t.Run("contract", func(t *testing.T) {
 		stores := 0
 		ledgertest.Run(t, func(t *testing.T) ledgertest.Open {
-			schema, dsn := s.newSchema(), s.owner()
+			schema, dsn := s.newSchema(), s.OwnerDSN()
 			o := postgres.Options{Schema: schema, Connections: 4}
 			if stores++; stores%2 == 0 {
 				o = postgres.WithChunk(o, 1)
@@ -134,7 +130,7 @@ func TestServer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		nobody := strings.Replace(s.owner(), fmt.Sprint(s.Port), fmt.Sprint(free.Addr().(*net.TCPAddr).Port), 1)
+		nobody := strings.Replace(s.OwnerDSN(), fmt.Sprint(s.Port), fmt.Sprint(free.Addr().(*net.TCPAddr).Port), 1)
 		_ = free.Close()
 		for _, c := range []struct {
 			name, dsn, schema string
@@ -143,14 +139,14 @@ func TestServer(t *testing.T) {
 		}{
 			{"nobody listens", nobody, there, "check that the server runs, and the DSN's host and port", true},
 			{"wrong password", s.DSN(postgrestest.Owner, "not-it"), there, "the password is wrong: correct the DSN", false},
-			{"no TLS", strings.Replace(s.owner(), "disable", "require", 1), there, "the server speaks no TLS", true},
-			{"no database", strings.Replace(s.owner(), "/postgres?", "/mail?", 1), there, "there is no such database", false},
+			{"no TLS", strings.Replace(s.OwnerDSN(), "disable", "require", 1), there, "the server speaks no TLS", true},
+			{"no database", strings.Replace(s.OwnerDSN(), "/postgres?", "/mail?", 1), there, "there is no such database", false},
 			{"no schema", meter, s.newSchema(), "the role may not create one in this database: create it, as docs/ledger.md says", false},
 			{"rights are missing", s.DSN("half", "x"), there, "INSERT, UPDATE, DELETE on count_days;", false},
 			{"no rights", meter, there, "the role lacks USAGE on the schema: grant it, as docs/ledger.md says", false},
 			{"read-only", s.DSN("readonly", "x"), there, "set its default_transaction_read_only to off", false},
-			{"of a newer version", s.owner(), newer, "a newer bouncemeter has used it", false},
-			{"another program's", s.owner(), other, "give ledger.postgres.schema a name of its own", false},
+			{"of a newer version", s.OwnerDSN(), newer, "a newer bouncemeter has used it", false},
+			{"another program's", s.OwnerDSN(), other, "give ledger.postgres.schema a name of its own", false},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -182,12 +178,12 @@ func TestServer(t *testing.T) {
 			schema := s.newSchema()
 			s.open(t, schema)
 			s.Demote(t)
-			if l, err := postgres.Open(t.Context(), s.owner(), postgres.Options{Schema: schema}); err == nil {
+			if l, err := postgres.Open(t.Context(), s.OwnerDSN(), postgres.Options{Schema: schema}); err == nil {
 				t.Error("it opens", l.Close())
 			} else if !strings.Contains(err.Error(), "the server is a standby: give the primary, or several hosts with target_session_attrs=read-write") {
 				t.Errorf("the error is %q", err)
 			}
-			l, err := postgres.OpenReadOnly(t.Context(), s.owner(), postgres.Options{Schema: schema})
+			l, err := postgres.OpenReadOnly(t.Context(), s.OwnerDSN(), postgres.Options{Schema: schema})
 			if err != nil {
 				t.Fatal("a reader needs no primary:", err)
 			}
@@ -196,10 +192,10 @@ func TestServer(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		if err := postgres.Check(t.Context(), s.owner(), postgres.Options{Schema: s.newSchema()}); err != nil {
+		if err := postgres.Check(t.Context(), s.OwnerDSN(), postgres.Options{Schema: s.newSchema()}); err != nil {
 			t.Errorf("a schema that will be made: %v", err)
 		}
-		if err := postgres.Check(t.Context(), s.owner(), postgres.Options{Schema: there}); err != nil {
+		if err := postgres.Check(t.Context(), s.OwnerDSN(), postgres.Options{Schema: there}); err != nil {
 			t.Errorf("a schema that is there: %v", err)
 		}
 	})
@@ -241,7 +237,7 @@ func TestServer(t *testing.T) {
 func (s *server) testLease(t *testing.T) {
 	schema := s.newSchema()
 	w := newWire(t, fmt.Sprintf("127.0.0.1:%d", s.Port))
-	dsn := strings.Replace(s.owner(), fmt.Sprintf("127.0.0.1:%d", s.Port), w.address, 1)
+	dsn := strings.Replace(s.OwnerDSN(), fmt.Sprintf("127.0.0.1:%d", s.Port), w.address, 1)
 	holder, err := postgres.Open(t.Context(), dsn, postgres.Options{Schema: schema})
 	if err != nil {
 		t.Fatal(err)
@@ -388,7 +384,7 @@ func (s *server) testStoppedCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := newWire(t, fmt.Sprintf("127.0.0.1:%d", s.Port))
-	dsn := strings.Replace(s.owner(), fmt.Sprintf("127.0.0.1:%d", s.Port), w.address, 1) +
+	dsn := strings.Replace(s.OwnerDSN(), fmt.Sprintf("127.0.0.1:%d", s.Port), w.address, 1) +
 		"&idle_in_transaction_session_timeout=3000&search_path=" + schema
 	stopped, err := pgx.Connect(t.Context(), dsn)
 	if err != nil {

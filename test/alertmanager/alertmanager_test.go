@@ -3,13 +3,11 @@
 package alertmanager
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -27,7 +25,11 @@ import (
 	"github.com/bouncemeter/bouncemeter/ledger"
 	"github.com/bouncemeter/bouncemeter/ledger/sqlite"
 	"github.com/bouncemeter/bouncemeter/sinks/notify"
+	"github.com/bouncemeter/bouncemeter/test/internal/rig"
 )
+
+// patience is how long a test waits for what is to become true.
+const patience = time.Minute
 
 // resend is how often open alerts are sent: short, so that the test is.
 const resend = time.Second
@@ -36,8 +38,7 @@ const resend = time.Second
 type member struct {
 	folder, address string
 	receiver        string // URL that it tells
-	cmd             *exec.Cmd
-	output          bytes.Buffer
+	program         *rig.Program
 }
 
 func newMember(t *testing.T, receiver string) *member {
@@ -45,16 +46,8 @@ func newMember(t *testing.T, receiver string) *member {
 	if os.Getenv("ALERTMANAGER") == "" {
 		t.Skip("needs an Alertmanager: test/alertmanager/run.sh")
 	}
-	free, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &member{folder: t.TempDir(), address: free.Addr().String(), receiver: receiver}
-	if err := free.Close(); err != nil {
-		t.Fatal(err)
-	}
+	m := &member{folder: t.TempDir(), address: rig.FreeAddress(t), receiver: receiver}
 	m.start(t)
-	t.Cleanup(m.kill)
 	return m
 }
 
@@ -68,13 +61,9 @@ receivers: [{name: test, webhook_configs: [{url: "%s", send_resolved: true}]}]
 `, m.receiver), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m.cmd = exec.Command(os.Getenv("ALERTMANAGER"), "--config.file="+config, "--storage.path="+filepath.Join(m.folder, "data"),
-		"--web.listen-address="+m.address, "--cluster.listen-address=", "--log.level=warn")
-	m.cmd.Stderr = &m.output
-	if err := m.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the Alertmanager is ready", func() bool {
+	m.program = rig.Start(t, exec.Command(os.Getenv("ALERTMANAGER"), "--config.file="+config, "--storage.path="+filepath.Join(m.folder, "data"),
+		"--web.listen-address="+m.address, "--cluster.listen-address=", "--log.level=warn"))
+	m.program.Until(t, "the Alertmanager is ready", patience, func() bool {
 		r, err := http.Get("http://" + m.address + "/-/ready")
 		if err != nil {
 			return false
@@ -84,18 +73,15 @@ receivers: [{name: test, webhook_configs: [{url: "%s", send_resolved: true}]}]
 	})
 }
 
-func (m *member) kill() {
-	_ = m.cmd.Process.Kill()
-	_ = m.cmd.Wait()
+func (m *member) kill(t *testing.T) {
+	t.Helper()
+	m.program.End(t, syscall.SIGKILL, patience)
 }
 
 // stop ends the member so that it remembers what it has told.
 func (m *member) stop(t *testing.T) {
 	t.Helper()
-	if err := m.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	_ = m.cmd.Wait()
+	m.program.End(t, syscall.SIGTERM, patience)
 }
 
 // amAlert is what the API tells of an alert.
@@ -171,16 +157,6 @@ func (o *told) count(what string) (n int) {
 		}
 	}
 	return n
-}
-
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !is(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("a minute, and not yet: %s", what)
-		}
-		<-time.After(100 * time.Millisecond)
-	}
 }
 
 // detector stores changes of alerts as the real one does.
@@ -268,7 +244,7 @@ func TestLifeOfAlerts(t *testing.T) {
 	both := func(what string, is func(m *member) bool) {
 		t.Helper()
 		for i, m := range members {
-			eventually(t, fmt.Sprintf("member %d: %s", i+1, what), func() bool { return is(m) })
+			rig.Eventually(t, patience, fmt.Sprintf("member %d: %s", i+1, what), func() bool { return is(m) })
 		}
 	}
 	lists := func(names ...string) func(m *member) bool {
@@ -283,17 +259,17 @@ func TestLifeOfAlerts(t *testing.T) {
 		if !got.StartsAt.Equal(d.since["spf"]) || got.Labels["severity"] != "critical" || got.Labels["sender_domain"] != "shop.example" {
 			t.Errorf("member %d has %+v", i+1, got)
 		}
-		eventually(t, "the receiver is told", func() bool { return heard[i].has("spf firing spf title <\u200bb>") })
+		rig.Eventually(t, patience, "the receiver is told", func() bool { return heard[i].has("spf firing spf title <\u200bb>") })
 	}
 
 	t.Log("is sent again: it outlives the end that was told first")
 	first := one.alerts(t)["spf"].EndsAt
-	eventually(t, "the end moves on", func() bool { return one.alerts(t)["spf"].EndsAt.After(first.Add(2 * resend)) })
+	rig.Eventually(t, patience, "the end moves on", func() bool { return one.alerts(t)["spf"].EndsAt.After(first.Add(2 * resend)) })
 	<-time.After(5 * resend)
 	both("it is still active", lists("spf"))
 
 	t.Log("a member is restarted with nothing in its memory, and learns of it")
-	one.kill()
+	one.kill(t)
 	one.start(t)
 	both("the alert is active", lists("spf"))
 
@@ -302,7 +278,7 @@ func TestLifeOfAlerts(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("both are down for %v; meanwhile one alert ends, another begins and a third does both", outage)
-	eventually(t, "the restarted member has told its receiver", func() bool { return heard[0].count("spf firing spf title <\u200bb>") == 2 })
+	rig.Eventually(t, patience, "the restarted member has told its receiver", func() bool { return heard[0].count("spf firing spf title <\u200bb>") == 2 })
 	one.stop(t)
 	two.stop(t)
 	d.change(t, "spf", notify.Resolved)
@@ -314,7 +290,7 @@ func TestLifeOfAlerts(t *testing.T) {
 	two.start(t)
 	both("only what is open is active", lists("rate"))
 	for i := range heard {
-		eventually(t, "the receiver is told of the end", func() bool { return heard[i].has("spf resolved spf title <\u200bb>") })
+		rig.Eventually(t, patience, "the receiver is told of the end", func() bool { return heard[i].has("spf resolved spf title <\u200bb>") })
 	}
 
 	t.Log("the daemon is restarted: nothing changes")
@@ -327,7 +303,7 @@ func TestLifeOfAlerts(t *testing.T) {
 	d.change(t, "rate", notify.Resolved)
 	both("nothing is active", lists())
 	for i := range heard {
-		eventually(t, "the receiver is told", func() bool { return heard[i].has("rate resolved rate title <\u200bb>") })
+		rig.Eventually(t, patience, "the receiver is told", func() bool { return heard[i].has("rate resolved rate title <\u200bb>") })
 	}
 
 	t.Log("the daemon is gone for good: Alertmanager ends the alert by itself")
@@ -336,7 +312,7 @@ func TestLifeOfAlerts(t *testing.T) {
 	stop()
 	both("nothing is active", lists())
 	for i, m := range members {
-		if out := m.output.String(); strings.Contains(out, "level=error") && !strings.Contains(out, "context canceled") {
+		if out := m.program.Output(); strings.Contains(out, "level=error") && !strings.Contains(out, "context canceled") {
 			t.Errorf("member %d complained:\n%s", i+1, out)
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/bouncemeter/bouncemeter/pipeline/spike"
+	"github.com/bouncemeter/bouncemeter/test/internal/rig"
 	"github.com/bouncemeter/bouncemeter/test/kafkatest"
 	"github.com/bouncemeter/bouncemeter/test/postgrestest"
 )
@@ -155,7 +156,7 @@ func TestServerChaos(t *testing.T) {
 	defer client.Close()
 	topic(t, client, "delivery-status")
 
-	dsn := newDSN(t, owner(pg))
+	dsn := newDSN(t, pg.OwnerDSN())
 	var all [instances]*instance
 	for i := range all {
 		all[i] = newInstance(t, fmt.Sprint("meter", i+1), dsn, fmt.Sprintf(
@@ -163,7 +164,7 @@ func TestServerChaos(t *testing.T) {
 		all[i].start(t)
 	}
 	for _, i := range all {
-		eventually(t, 60*time.Second, i.name+" is ready", i.ready)
+		rig.Eventually(t, 60*time.Second, i.name+" is ready", i.Ready)
 	}
 
 	// Produce at a steady pace, as long as it takes to do everything below; the
@@ -205,12 +206,12 @@ func TestServerChaos(t *testing.T) {
 	goesOn := func(what string) {
 		t.Helper()
 		since := time.Now().Unix()
-		eventually(t, 60*time.Second, "all partitions are read after "+what, func() bool {
+		rig.Eventually(t, 60*time.Second, "all partitions are read after "+what, func() bool {
 			return number(pg, "SELECT count(*) FROM bouncemeter.lanes WHERE updated > $1", since) == partitions
 		})
 	}
 	leader := func() int {
-		return slices.IndexFunc(all[:], func(i *instance) bool { return i.metric(t, "bouncemeter_detector_leading") == 1 })
+		return slices.IndexFunc(all[:], func(i *instance) bool { return i.Sum("bouncemeter_detector_leading") == 1 })
 	}
 	goesOn("the start")
 
@@ -220,7 +221,7 @@ func TestServerChaos(t *testing.T) {
 	}
 	for range 3 {
 		i := all[random.IntN(instances)]
-		i.kill(t)
+		i.daemon.Kill(t)
 		say("%s was killed", i.name)
 		<-time.After(time.Duration(random.IntN(2000)) * time.Millisecond)
 		i.start(t)
@@ -239,32 +240,32 @@ func TestServerChaos(t *testing.T) {
 	goesOn("PostgreSQL's crash")
 
 	// Another one detects within 10 s of the death of who did.
-	eventually(t, 30*time.Second, "one detects", func() bool { return leader() >= 0 })
+	rig.Eventually(t, 30*time.Second, "one detects", func() bool { return leader() >= 0 })
 	i := leader()
-	all[i].kill(t)
+	all[i].daemon.Kill(t)
 	killed := time.Now()
-	eventually(t, 10*time.Second, "another one detects", func() bool { return leader() >= 0 })
+	rig.Eventually(t, 10*time.Second, "another one detects", func() bool { return leader() >= 0 })
 	say("%s, which detected, was killed; %s did %.1f s later", all[i].name, all[leader()].name, time.Since(killed).Seconds())
 	all[i].start(t)
 	goesOn("the detector's death")
 
 	// A zombie: it is stopped while it has counted what is not committed, and
 	// others commit its partitions further.
-	eventually(t, 60*time.Second, "each has partitions", func() bool {
-		return !slices.ContainsFunc(all[:], func(i *instance) bool { return i.metric(t, "bouncemeter_lane_last_read_timestamp_seconds") == 0 })
+	rig.Eventually(t, 60*time.Second, "each has partitions", func() bool {
+		return !slices.ContainsFunc(all[:], func(i *instance) bool { return i.Sum("bouncemeter_lane_last_read_timestamp_seconds") == 0 })
 	})
 	zombie := all[random.IntN(instances)]
 	zombie.signal(t, syscall.SIGSTOP)
 	say("%s was stopped", zombie.name)
 	goesOn("one was stopped") // by the others
-	conflicts := strings.Count(zombie.log.String(), "was moved by another process")
+	conflicts := strings.Count(zombie.daemon.Output(), "was moved by another process")
 	zombie.signal(t, syscall.SIGCONT)
 	say("%s goes on", zombie.name)
-	eventually(t, 30*time.Second, "the commit of the one that was stopped is refused", func() bool {
-		return strings.Count(zombie.log.String(), "was moved by another process") > conflicts
+	rig.Eventually(t, 30*time.Second, "the commit of the one that was stopped is refused", func() bool {
+		return strings.Count(zombie.daemon.Output(), "was moved by another process") > conflicts
 	})
-	eventually(t, 60*time.Second, "it is a member again, with partitions", func() bool {
-		return zombie.ready() && zombie.metric(t, "bouncemeter_lane_last_read_timestamp_seconds") > 0 && zombie.metric(t, "bouncemeter_lane_failing") == 0
+	rig.Eventually(t, 60*time.Second, "it is a member again, with partitions", func() bool {
+		return zombie.Ready() && zombie.Sum("bouncemeter_lane_last_read_timestamp_seconds") > 0 && zombie.Sum("bouncemeter_lane_failing") == 0
 	})
 	say("%s reads again", zombie.name)
 
@@ -279,12 +280,12 @@ func TestServerChaos(t *testing.T) {
 	if err := logFile.Close(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 90*time.Second, "all is counted", func() bool { return counted() >= m.n })
+	rig.Eventually(t, 90*time.Second, "all is counted", func() bool { return counted() >= m.n })
 	say("all is counted, of %d", m.n)
 	end := start.Add(minutes * time.Minute).Unix()
-	eventually(t, 90*time.Second, "all but the last minute is judged", func() bool {
+	rig.Eventually(t, 90*time.Second, "all but the last minute is judged", func() bool {
 		i := leader()
-		return i >= 0 && int64(all[i].metric(t, "bouncemeter_detector_position_timestamp_seconds")) >= end-60
+		return i >= 0 && int64(all[i].Sum("bouncemeter_detector_position_timestamp_seconds")) >= end-60
 	})
 	say("all is judged")
 
@@ -294,12 +295,12 @@ func TestServerChaos(t *testing.T) {
 	if n := number(pg, "SELECT sum(unmatched)::bigint FROM bouncemeter.lanes"); n != 0 {
 		t.Errorf("the senders of %d attempts were lost", n)
 	}
-	if diff := cmp.Diff(m.truth, ledgerCounts(t, owner(pg))); diff != "" {
+	if diff := cmp.Diff(m.truth, ledgerCounts(t, pg.OwnerDSN())); diff != "" {
 		t.Errorf("counts (-made +counted):\n%s", diff)
 	}
 	readers := make(map[string][]string)
 	for _, i := range all {
-		_, text := i.get("/metrics")
+		_, text := i.Get("/metrics")
 		for line := range strings.Lines(text) {
 			if lane, ok := strings.CutPrefix(line, "bouncemeter_lane_lag{"); ok {
 				lane, _, _ = strings.Cut(lane, "}")
@@ -313,9 +314,9 @@ func TestServerChaos(t *testing.T) {
 		}
 	}
 	for _, i := range all {
-		i.stop(t)
+		i.daemon.Stop(t)
 	}
-	compareAlerts(t, owner(pg), logFile.Name())
+	compareAlerts(t, pg.OwnerDSN(), logFile.Name())
 }
 
 // ledgerCounts are a ledger's counts by sender, outcome and category.
@@ -357,13 +358,13 @@ type alert struct {
 func compareAlerts(t *testing.T, dsn, records string) {
 	t.Helper()
 	var want struct{ Alerts []alert }
-	if err := json.Unmarshal(output(t, "backtest", "--from", "postfix", "--timezone", "UTC", "-o", "json", records), &want); err != nil {
+	if err := json.Unmarshal(rig.Output(t, rig.Build(t, ""), "backtest", "--from", "postfix", "--timezone", "UTC", "-o", "json", records), &want); err != nil {
 		t.Fatal(err)
 	}
 	var list struct {
 		Alerts []struct{ Alert spike.Alert }
 	}
-	if err := json.Unmarshal(output(t, "alerts", "list", "--ledger", dsn, "--last", "90d", "-o", "json"), &list); err != nil {
+	if err := json.Unmarshal(rig.Output(t, rig.Build(t, ""), "alerts", "list", "--ledger", dsn, "--last", "90d", "-o", "json"), &list); err != nil {
 		t.Fatal(err)
 	}
 	var got []alert

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bouncemeter/bouncemeter/test/internal/rig"
 	"github.com/bouncemeter/bouncemeter/test/postgrestest"
 )
 
@@ -48,7 +49,7 @@ func (l *mailLog) write(t *testing.T, n int) {
 func TestServerOutage(t *testing.T) {
 	pg := postgrestest.Start(t)
 	pg.Stop(t)
-	dsn := newDSN(t, owner(pg))
+	dsn := newDSN(t, pg.OwnerDSN())
 	var logs [2]*mailLog
 	var all [2]*instance
 	for i := range all {
@@ -63,84 +64,84 @@ func TestServerOutage(t *testing.T) {
 	counted := func(within time.Duration) {
 		t.Helper()
 		want := logs[0].n + logs[1].n
-		eventually(t, within, fmt.Sprintf("%d attempts in the ledger", want), func() bool { return attempts() >= want })
+		rig.Eventually(t, within, fmt.Sprintf("%d attempts in the ledger", want), func() bool { return attempts() >= want })
 		if n := attempts(); n != want {
 			t.Errorf("%d attempts are in the ledger, want %d", n, want)
 		}
 	}
 
 	for _, i := range all {
-		eventually(t, 20*time.Second, i.name+" is alive", func() bool { status, _ := i.get("/-/healthy"); return status == http.StatusOK })
-		if status, text := i.get("/-/ready"); status != http.StatusServiceUnavailable || !strings.Contains(text, "check that the server runs") {
+		rig.Eventually(t, 20*time.Second, i.name+" is alive", func() bool { status, _ := i.Get("/-/healthy"); return status == http.StatusOK })
+		if status, text := i.Get("/-/ready"); status != http.StatusServiceUnavailable || !strings.Contains(text, "check that the server runs") {
 			t.Errorf("%s is not waiting: %d %s", i.name, status, text)
 		}
 	}
-	if out, err := exec.Command(binary, "check", "-c", all[0].config).CombinedOutput(); err != nil || !strings.Contains(string(out), "warning: ledger 127.0.0.1") {
+	if out, err := exec.Command(rig.Build(t, ""), "check", "-c", all[0].Config).CombinedOutput(); err != nil || !strings.Contains(string(out), "warning: ledger 127.0.0.1") {
 		t.Errorf("check: %v\n%s", err, out)
 	}
-	if out, err := exec.Command(binary, "health", "http://"+all[0].address).CombinedOutput(); err == nil || !strings.Contains(string(out), "waiting for the ledger") {
+	if out, err := exec.Command(rig.Build(t, ""), "health", "http://"+all[0].Address).CombinedOutput(); err == nil || !strings.Contains(string(out), "waiting for the ledger") {
 		t.Errorf("health: %v\n%s", err, out)
 	}
 	pg.Start(t)
 	counted(30 * time.Second)
 	for _, i := range all {
-		eventually(t, 10*time.Second, i.name+" is ready", i.ready)
+		rig.Eventually(t, 10*time.Second, i.name+" is ready", i.Ready)
 	}
 	// The sum over all instances is what was committed, none counted twice.
-	eventually(t, 10*time.Second, "the instances' counters add up to the ledger", func() bool {
-		return all[0].metric(t, "bouncemeter_attempts_total")+all[1].metric(t, "bouncemeter_attempts_total") == float64(logs[0].n+logs[1].n)
+	rig.Eventually(t, 10*time.Second, "the instances' counters add up to the ledger", func() bool {
+		return all[0].Sum("bouncemeter_attempts_total")+all[1].Sum("bouncemeter_attempts_total") == float64(logs[0].n+logs[1].n)
 	})
-	if n := all[0].metric(t, "bouncemeter_attempts_total"); n != 1000 {
+	if n := all[0].Sum("bouncemeter_attempts_total"); n != 1000 {
 		t.Errorf("mx1 shows %v attempts, want its own 1000", n)
 	}
 	if n := number(pg, "SELECT count(*) FROM bouncemeter.lanes WHERE source = 'mta' AND (name LIKE 'mx1:/%' OR name LIKE 'mx2:/%')"); n != 2 {
 		t.Errorf("%d lanes have their instance's name, want 2", n)
 	}
 	// Either page shows both.
-	eventually(t, 30*time.Second, "mx2 shows the counts of both", func() bool {
-		_, text := all[1].get("/api/v1/counts?by=source&last=24h")
+	rig.Eventually(t, 30*time.Second, "mx2 shows the counts of both", func() bool {
+		_, text := all[1].Get("/api/v1/counts?by=source&last=24h")
 		return strings.Contains(text, `"attempts":3000`) || strings.Contains(text, `"attempts": 3000`)
 	})
 
 	pg.Kill(t)
 	for i, l := range logs {
 		l.write(t, 500)
-		eventually(t, 20*time.Second, all[i].name+" is not ready", func() bool {
-			status, text := all[i].get("/-/ready")
+		rig.Eventually(t, 20*time.Second, all[i].name+" is not ready", func() bool {
+			status, text := all[i].Get("/-/ready")
 			return status == http.StatusServiceUnavailable && strings.Contains(text, "lane mx")
 		})
-		if all[i].metric(t, "bouncemeter_lane_failing") != 1 {
+		if all[i].Sum("bouncemeter_lane_failing") != 1 {
 			t.Errorf("%s does not show that commits fail", all[i].name)
 		}
 	}
 	pg.Start(t)
 	counted(40 * time.Second)
 	for i, l := range logs {
-		eventually(t, 10*time.Second, all[i].name+" is ready again", all[i].ready)
+		rig.Eventually(t, 10*time.Second, all[i].name+" is ready again", all[i].Ready)
 		l.write(t, 10)
 	}
 	counted(20 * time.Second)
 
-	if out := string(output(t, "report", "--ledger", owner(pg), "-o", "json")); !strings.Contains(out, fmt.Sprintf(`"attempts":%d,`, logs[0].n+logs[1].n)) && !strings.Contains(out, fmt.Sprintf(`"attempts": %d,`, logs[0].n+logs[1].n)) {
+	if out := string(rig.Output(t, rig.Build(t, ""), "report", "--ledger", pg.OwnerDSN(), "-o", "json")); !strings.Contains(out, fmt.Sprintf(`"attempts":%d,`, logs[0].n+logs[1].n)) && !strings.Contains(out, fmt.Sprintf(`"attempts": %d,`, logs[0].n+logs[1].n)) {
 		t.Errorf("the report is of other counts: %.300s", out)
 	}
-	output(t, "backtest", "--ledger", owner(pg))
-	output(t, "alerts", "list", "-c", all[0].config)
-	output(t, "check", "-c", all[0].config)
+	rig.Output(t, rig.Build(t, ""), "backtest", "--ledger", pg.OwnerDSN())
+	rig.Output(t, rig.Build(t, ""), "alerts", "list", "-c", all[0].Config)
+	rig.Output(t, rig.Build(t, ""), "check", "-c", all[0].Config)
 	for _, i := range all {
-		i.stop(t)
-		if text := i.log.String(); strings.Contains(text, postgrestest.Password) {
+		i.daemon.Stop(t)
+		if text := i.daemon.Output(); strings.Contains(text, postgrestest.Password) {
 			t.Errorf("%s logs the password", i.name)
 		}
 	}
 
 	// What waiting does not help against ends the start, with the remedy.
 	wrong := newInstance(t, "mx3", newDSN(t, pg.DSN(postgrestest.Owner, "wrong-password")), "sources: [{name: mta, kind: stdin}]")
-	out, err := exec.Command(binary, "run", "-c", wrong.config).CombinedOutput()
+	out, err := exec.Command(rig.Build(t, ""), "run", "-c", wrong.Config).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "the password is wrong: correct the DSN") || strings.Contains(string(out), "wrong-password") {
 		t.Errorf("with a wrong password: %v\n%s", err, out)
 	}
-	if out, err := exec.Command(binary, "check", "-c", wrong.config).CombinedOutput(); err == nil || !strings.Contains(string(out), "the password is wrong") {
+	if out, err := exec.Command(rig.Build(t, ""), "check", "-c", wrong.Config).CombinedOutput(); err == nil || !strings.Contains(string(out), "the password is wrong") {
 		t.Errorf("check with a wrong password: %v\n%s", err, out)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/bouncemeter/bouncemeter/test/internal/rig"
 )
 
 // Postfix hands the bounce messages that it makes to the daemon, by SMTP and by
@@ -23,19 +25,14 @@ func TestBouncesArrive(t *testing.T) {
 	folder := t.TempDir()
 	ports := make(map[string]int)
 	for _, kind := range []string{"smtp", "lmtp"} {
-		free, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ports[kind] = free.Addr().(*net.TCPAddr).Port
-		free.Close()
+		ports[kind] = rig.FreePort(t)
 	}
 	source := func(kind string) string {
 		return fmt.Sprintf(`{name: %[1]s, kind: %[1]s, listen: "127.0.0.1:%d", paths: [%s], recipients: [%[1]s.shop.example], allow: [127.0.0.0/8]}`,
 			kind, ports[kind], filepath.Join(folder, kind))
 	}
-	d := startDaemonWith(t, source("smtp")+"\n  - "+source("lmtp"), folder)
-	eventually(t, d, "the daemon listens", func() bool {
+	site, d := start(t, source("smtp")+", "+source("lmtp"), folder)
+	d.Eventually(t, "the daemon listens", func() bool {
 		for _, port := range ports {
 			c, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
 			if err != nil {
@@ -61,12 +58,12 @@ func TestBouncesArrive(t *testing.T) {
 	log := p.settle(t)
 	for kind := range ports {
 		want := fmt.Sprintf(`bouncemeter_notices_total{category="user_unknown",outcome="oob_bounce",provider="internal",sender_domain="%s.shop.example"} %d`, kind, each)
-		eventually(t, d, want, func() bool {
-			_, metrics := d.get(t, "/metrics")
+		d.Eventually(t, want, func() bool {
+			_, metrics := site.Get("/metrics")
 			return strings.Contains(metrics, want)
 		})
 	}
-	d.stop(t)
+	d.Stop(t)
 	if t.Failed() {
 		t.Log("\n" + log)
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/bouncemeter/bouncemeter/test/internal/rig"
 )
 
 // journalRemote is systemd's program that writes files of a journal.
@@ -49,30 +51,27 @@ func TestJournal(t *testing.T) {
 	}
 	write(20 * time.Minute)
 	source := fmt.Sprintf("{name: mta1, kind: journald, units: [postfix@-], paths: [%s]}", files)
-	d := startDaemonWith(t, source, dir)
+	site, d := start(t, source, dir)
 	started := time.Now()
-	eventually(t, d, "what was there is counted", func() bool { return d.counted(t, int64(written)) })
+	d.Counts(t, int64(written))
 	t.Logf("%d entries after %v", written, time.Since(started))
 	write(time.Minute)
-	eventually(t, d, "what has come is counted", func() bool { return d.counted(t, int64(written)) })
+	d.Counts(t, int64(written))
 	write(time.Minute)
-	if err := d.cmd.Process.Kill(); err != nil { // counted or not
-		t.Fatal(err)
-	}
-	_ = d.cmd.Wait()
-	eventually(t, d, "journalctl ends with the program that started it", func() bool {
+	d.Kill(t) // counted or not
+	rig.Eventually(t, time.Minute, "journalctl ends with the program that started it", func() bool {
 		return exec.Command("pgrep", "--full", "journalctl.*--directory="+files).Run() != nil
 	})
 	write(time.Minute)
-	d = startDaemonWith(t, source, dir)
-	eventually(t, d, "what came meanwhile is counted", func() bool { return d.counted(t, int64(written)) })
-	d.stop(t)
+	d = site.Start(t)
+	d.Counts(t, int64(written))
+	d.Stop(t)
 
 	path := filepath.Join(dir, "mail.log")
 	if err := os.WriteFile(path, log.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(report(t, "--timezone", "UTC", path), report(t, "--ledger", d.ledger)); diff != "" {
+	if diff := cmp.Diff(report(t, "--timezone", "UTC", path), report(t, "--ledger", site.Ledger)); diff != "" {
 		t.Errorf("(-file +journal)\n%s", diff)
 	}
 
@@ -82,15 +81,15 @@ func TestJournal(t *testing.T) {
 	if err := os.Remove(filepath.Join(files, "remote.journal")); err != nil {
 		t.Fatal(err)
 	}
-	d = startDaemonWith(t, source, dir)
-	eventually(t, d, "a journal without files is said", func() bool { return strings.Contains(d.output.String(), "journalctl ended") })
+	d = site.Start(t)
+	d.Eventually(t, "a journal without files is said", func() bool { return strings.Contains(d.Output(), "journalctl ended") })
 	cmd := exec.Command(journalRemote, "--output="+filepath.Join(files, "remote.journal"), "-")
 	cmd.Stdin = &export
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	eventually(t, d, "it is said that the journal is another", func() bool { return strings.Contains(d.output.String(), "begun anew") })
-	d.stop(t)
+	d.Eventually(t, "it is said that the journal is another", func() bool { return strings.Contains(d.Output(), "begun anew") })
+	d.Stop(t)
 }
 
 // exportEntry writes a line of a log of RFC 3164 as an entry in the Journal Export

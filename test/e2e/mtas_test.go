@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/bouncemeter/bouncemeter/test/internal/rig"
 )
 
 // mta is a mail server other than Postfix, of which only the files are needed:
@@ -271,7 +273,7 @@ func (m *mta) test(t *testing.T, files string) {
 			bounces = append(bounces, message)
 		}
 	}
-	r := &running{files: files, peerPort: good.listen(t), port: freePort(t)}
+	r := &running{files: files, peerPort: good.listen(t), port: rig.FreePort(t)}
 	(&peer{banner: "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org"}).listenAt(t, fmt.Sprintf("%s:%d", blocked, r.peerPort))
 	(&peer{size: 500}).listenAt(t, fmt.Sprintf("%s:%d", small, r.peerPort))
 	m.start(t, r)
@@ -376,16 +378,6 @@ func caseNumber(address string) int {
 		return -1
 	}
 	return n
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // The users that the MTAs change to, in a passwd file that only they see.

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/smtp"
 	"os"
 	"os/exec"
@@ -22,6 +21,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/bouncemeter/bouncemeter/test/internal/rig"
 )
 
 func needsServers(t *testing.T) {
@@ -104,14 +105,7 @@ func TestPostfix(t *testing.T) {
 			}
 		}
 	}
-	closed, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closedPort := closed.Addr().(*net.TCPAddr).Port
-	if err := closed.Close(); err != nil {
-		t.Fatal(err)
-	}
+	closedPort := rig.FreePort(t)
 	goodPort := good.listen(t)
 	blockedPort := (&peer{banner: "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org"}).listen(t)
 	smallPort := (&peer{size: 500}).listen(t)
@@ -210,42 +204,15 @@ func TestPostfix(t *testing.T) {
 
 func ingest(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := exec.Command(binary, append([]string{"ingest", "-o", "json"}, args...)...).Output()
-	if err != nil {
-		t.Fatalf("ingest: %v", err)
-	}
-	return string(out)
+	return string(rig.Output(t, rig.Build(t, ""), append([]string{"ingest", "-o", "json"}, args...)...))
 }
 
-var binary string
-
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		if os.Getenv("E2E_SERVERS") != "" {
-			dir, err := os.MkdirTemp("", "bouncemeter-e2e-")
-			if err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				return 1
-			}
-			defer os.RemoveAll(dir)
-			binary = filepath.Join(dir, "bouncemeter")
-			if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/bouncemeter").CombinedOutput(); err != nil {
-				fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
-				return 1
-			}
-		}
-		return m.Run()
-	}())
-}
+func TestMain(m *testing.M) { rig.Main(m) }
 
 func report(t *testing.T, args ...string) map[string]any {
 	t.Helper()
-	out, err := exec.Command(binary, append([]string{"report", "-o", "json"}, args...)...).Output()
-	if err != nil {
-		t.Fatalf("report: %v", err)
-	}
 	var r map[string]any
-	if err := json.Unmarshal(out, &r); err != nil {
+	if err := json.Unmarshal(rig.ReportJSON(t, rig.Build(t, ""), args...), &r); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -329,12 +296,7 @@ func newPostfix(t *testing.T, relayhost string, routes func(*bytes.Buffer)) *pos
 	if err := os.Chown(filepath.Join(dir, "data"), uid, -1); err != nil {
 		t.Fatalf("%v; Postfix needs root", err)
 	}
-	free, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := free.Addr().(*net.TCPAddr).Port
-	free.Close()
+	port := rig.FreePort(t)
 
 	var transport bytes.Buffer
 	routes(&transport)

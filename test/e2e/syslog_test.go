@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/bouncemeter/bouncemeter/test/internal/rig"
 )
 
 // A real rsyslog takes messages as programs log them, and sends them on in each
@@ -53,19 +55,19 @@ func TestRsyslog(t *testing.T) {
 module(load="imuxsock" SysSock.Use="off")
 input(type="imuxsock" Socket="%[2]s" IgnoreTimestamp="off" UseSysTimeStamp="off" RateLimit.Interval="0")
 `, dir, socket)
-	daemons := make([]*daemon, len(ways))
+	sites, daemons := make([]*rig.Site, len(ways)), make([]*rig.Daemon, len(ways))
 	for i, w := range ways {
 		folder := filepath.Join(dir, w.name)
 		if err := os.Mkdir(folder, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		port := freePort(t)
+		port := rig.FreePort(t)
 		extra := ""
 		if w.name == "tls" {
 			extra = fmt.Sprintf(", tls: {cert_file: %[1]s/cert.pem, key_file: %[1]s/key.pem, ca_file: %[1]s/cert.pem}", dir)
 		}
-		daemons[i] = startDaemonWith(t, fmt.Sprintf(`{name: mta1, kind: syslog, listen: "%s", timezone: UTC%s}`, fmt.Sprintf(w.listen, port), extra), folder)
-		eventually(t, daemons[i], "it listens", func() bool { return strings.Contains(daemons[i].output.String(), "listening for syslog") })
+		sites[i], daemons[i] = start(t, fmt.Sprintf(`{name: mta1, kind: syslog, listen: "%s", timezone: UTC%s}`, fmt.Sprintf(w.listen, port), extra), folder)
+		daemons[i].Eventually(t, "it listens", func() bool { return strings.Contains(daemons[i].Output(), "listening for syslog") })
 		fmt.Fprintf(&rules, `action(type="omfwd" target="127.0.0.1" port="%d" queue.type="LinkedList" queue.size="200000" queue.dequeueBatchSize="100" action.resumeRetryCount="-1" %s)`+"\n", port, w.action)
 	}
 	config := filepath.Join(dir, "rsyslog.conf")
@@ -94,19 +96,18 @@ input(type="imuxsock" Socket="%[2]s" IgnoreTimestamp="off" UseSysTimeStamp="off"
 	}
 	var first map[string]any
 	for i, w := range ways {
-		d := daemons[i]
+		site, d := sites[i], daemons[i]
 		if w.name == "udp" { // what is lost is counted
-			eventually(t, d, "all datagrams are accounted for", func() bool {
-				_, text := d.get(t, "/metrics")
-				return sample(text, `bouncemeter_syslog_messages_total{result="received",source="mta1"}`)+
-					sample(text, `bouncemeter_syslog_messages_total{result="dropped_overflow",source="mta1"}`) >= float64(want)
+			d.Eventually(t, "all datagrams are accounted for", func() bool {
+				return site.Sum(`bouncemeter_syslog_messages_total{result="received",source="mta1"}`)+
+					site.Sum(`bouncemeter_syslog_messages_total{result="dropped_overflow",source="mta1"}`) >= float64(want)
 			})
-			d.stop(t)
+			d.Stop(t)
 			continue
 		}
-		eventually(t, d, w.name+": all lines are counted", func() bool { return d.counted(t, int64(want)) })
-		d.stop(t)
-		got := report(t, "--ledger", d.ledger)
+		d.Counts(t, int64(want))
+		d.Stop(t)
+		got := report(t, "--ledger", site.Ledger)
 		if got["malformed"] != float64(0) {
 			t.Errorf("%s: %v lines are malformed", w.name, got["malformed"])
 		}
@@ -125,14 +126,6 @@ input(type="imuxsock" Socket="%[2]s" IgnoreTimestamp="off" UseSysTimeStamp="off"
 			t.Errorf("(-%s +%s)\n%s", ways[0].name, w.name, diff)
 		}
 	}
-}
-
-// sample returns the value of a metric, or 0 without one.
-func sample(text, name string) (value float64) {
-	if _, rest, found := strings.Cut(text, "\n"+name+" "); found {
-		_, _ = fmt.Sscan(rest, &value)
-	}
-	return value
 }
 
 // logSocket connects to a datagram socket once it is there.

@@ -1,20 +1,14 @@
 package kafkatest
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -28,192 +22,34 @@ import (
 	"github.com/bouncemeter/bouncemeter/ledger/sqlite"
 	"github.com/bouncemeter/bouncemeter/sinks/counts"
 	"github.com/bouncemeter/bouncemeter/sinks/suppression"
+	"github.com/bouncemeter/bouncemeter/test/internal/rig"
 )
 
 // patience is how long a test waits for what a loaded machine does slowly.
 const patience = 2 * time.Minute
 
-// programDir is where the program is built; TestMain removes it.
-var programDir string
-
-// program is the real program, built once.
-var program = sync.OnceValues(func() (string, error) {
-	var err error
-	if programDir, err = os.MkdirTemp("", "kafkatest"); err != nil {
-		return "", err
-	}
-	file := filepath.Join(programDir, "bouncemeter")
-	build := exec.Command("go", "build", "-o", file, "./cmd/bouncemeter")
-	build.Dir = "../.."
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the program: %w\n%s", err, out)
-	}
-	return file, nil
-})
-
-func built(t testing.TB) string {
-	t.Helper()
-	file, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
-
-// daemon is a running program.
+// daemon is a running program and its site.
 type daemon struct {
-	t       testing.TB
-	dir     string // has its configuration, ledger and dead letters
-	command *exec.Cmd
-	ended   chan struct{} // closed when it has ended
-	code    int           // its exit code, then
-
-	mu     sync.Mutex
-	output bytes.Buffer
-	url    string
+	*rig.Site
+	*rig.Daemon
 }
 
-// start runs the program with these settings, whose ledger is in dir, and waits
-// until it serves.
-func start(t testing.TB, dir, settings string) *daemon {
+// start runs the program with these settings, and its ledger in dir.
+func start(t testing.TB, dir, settings string, environment ...string) daemon {
 	t.Helper()
-	d := &daemon{t: t, dir: dir, ended: make(chan struct{})}
-	config := filepath.Join(dir, "bouncemeter.yaml")
-	if err := os.WriteFile(config, []byte(settings), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	d.command = exec.Command(built(t), "run", "-c", config)
-	log, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.command.Stdout, d.command.Stderr = w, w
-	if err := d.command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	_ = w.Close()
-	go func() {
-		url := regexp.MustCompile(`http=(http://\S+)`)
-		for lines := bufio.NewScanner(log); lines.Scan(); {
-			d.mu.Lock()
-			d.output.WriteString(lines.Text() + "\n")
-			if m := url.FindStringSubmatch(lines.Text()); m != nil {
-				d.url = m[1]
-			}
-			d.mu.Unlock()
-		}
-		_ = log.Close()
-		_ = d.command.Wait() // the exit code tells
-		d.code = d.command.ProcessState.ExitCode()
-		close(d.ended)
-	}()
-	t.Cleanup(func() {
-		d.kill()
-		if t.Failed() {
-			t.Logf("the daemon's log:\n%.20000s", d.log())
-		}
-	})
-	d.wait("it serves", func() bool { return d.address() != "" })
-	return d
+	site := rig.NewSite(t, rig.Build(t, ""), dir, settings)
+	return daemon{site, site.Start(t, environment...)}
 }
 
-func (d *daemon) address() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.url
-}
-
-func (d *daemon) log() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.output.String()
-}
-
-// kill ends it as a crash does.
-func (d *daemon) kill() {
-	_ = d.command.Process.Kill()
-	<-d.ended
-}
-
-// stop ends it in good order.
-func (d *daemon) stop() {
-	d.t.Helper()
-	if err := d.command.Process.Signal(syscall.SIGTERM); err != nil {
-		d.t.Fatal(err)
-	}
-	select {
-	case <-d.ended:
-	case <-time.After(patience):
-		d.t.Fatal("the daemon does not stop")
-	}
-	if d.code != 0 {
-		d.t.Fatalf("the daemon stopped with code %d\n%s", d.code, d.log())
-	}
-}
-
-func (d *daemon) wait(what string, done func() bool) {
-	d.t.Helper()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for late := time.After(patience); !done(); {
-		select {
-		case <-tick.C:
-		case <-d.ended:
-			d.t.Fatalf("waiting until %s: the daemon ended\n%s", what, d.log())
-		case <-late:
-			d.t.Fatalf("waited too long until %s\n%s", what, d.log())
-		}
-	}
-}
-
-// get returns what the web server says.
-func (d *daemon) get(path string) string {
-	r, err := http.Get(d.address() + path)
-	if err != nil {
-		return "" // it has ended
-	}
-	defer r.Body.Close()
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		d.t.Error(err)
-	}
-	return string(b)
-}
-
-// metric returns the sum of a metric over labels.
-func (d *daemon) metric(name string) (sum float64) {
-	for line := range strings.Lines(d.get("/metrics")) {
-		rest, ok := strings.CutPrefix(line, name)
-		if !ok || rest[0] != ' ' && rest[0] != '{' {
-			continue
-		}
-		var v float64
-		if _, err := fmt.Sscan(rest[strings.LastIndexByte(rest, ' ')+1:], &v); err != nil {
-			d.t.Fatalf("%s: %v", line, err)
-		}
-		sum += v
-	}
-	return sum
-}
-
-func (d *daemon) counted(n int) {
-	d.t.Helper()
-	d.wait(fmt.Sprintf("%d lines are counted", n), func() bool { return d.metric("bouncemeter_lines_total") >= float64(n) })
+func (d daemon) counted(t testing.TB, n int) {
+	t.Helper()
+	d.Until(t, fmt.Sprintf("%d lines are counted", n), patience, func() bool { return d.Sum("bouncemeter_lines_total") >= float64(n) })
 }
 
 // report returns what the ledger says.
-func (d *daemon) report() truth {
-	d.t.Helper()
-	b, err := exec.Command(built(d.t), "report", "--ledger", filepath.Join(d.dir, "ledger.db"), "-o", "json").Output()
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	return reported(d.t, b)
-}
-
-// local are settings of every daemon here.
-func local(dir string) string {
-	return fmt.Sprintf("\nledger: {sqlite: %s/ledger.db}\nhttp: {listen: \"127.0.0.1:0\"}\n", dir)
+func (d daemon) report(t testing.TB) truth {
+	t.Helper()
+	return reported(t, rig.ReportJSON(t, d.Binary, "--ledger", d.Ledger))
 }
 
 func client(t testing.TB, addrs []string, more ...kgo.Opt) *kgo.Client {
@@ -307,15 +143,15 @@ func testPoison(t *testing.T, addrs []string) {
 		ends[r.Partition] = r.Offset + 1
 	}
 	dir := t.TempDir()
-	d := start(t, dir, fmt.Sprintf("sources: [{name: events, kind: kafka, brokers: [%q], topics: [events], group: poison, dialect: kumomta}]", addrs[0])+local(dir))
-	d.counted(n)
-	if got := d.metric("bouncemeter_malformed_lines_total"); got != float64(len(poison)) {
+	d := start(t, dir, fmt.Sprintf("sources: [{name: events, kind: kafka, brokers: [%q], topics: [events], group: poison, dialect: kumomta}]", addrs[0]))
+	d.counted(t, n)
+	if got := d.Sum("bouncemeter_malformed_lines_total"); got != float64(len(poison)) {
 		t.Errorf("%v records are malformed, want %d", got, len(poison))
 	}
-	if got := d.metric("bouncemeter_kafka_source_skipped_records_total"); got != float64(len(poison)) {
+	if got := d.Sum("bouncemeter_kafka_source_skipped_records_total"); got != float64(len(poison)) {
 		t.Errorf("%v records are skipped, want the %d tombstones", got, len(poison))
 	}
-	d.stop()
+	d.Stop(t)
 	// Tools that show the lag of the group see none.
 	request := kmsg.NewPtrOffsetFetchRequest()
 	group := kmsg.NewOffsetFetchRequestGroup()
@@ -334,7 +170,7 @@ func testPoison(t *testing.T, addrs []string) {
 	if diff := cmp.Diff(ends, committed); diff != "" {
 		t.Errorf("offsets of the group, -ends +committed:\n%s", diff)
 	}
-	if diff := cmp.Diff(m.truth, d.report()); diff != "" {
+	if diff := cmp.Diff(m.truth, d.report(t)); diff != "" {
 		t.Errorf("-made +counted:\n%s", diff)
 	}
 	b, err := os.ReadFile(filepath.Join(dir, "dead-letter.jsonl"))
@@ -421,11 +257,11 @@ sources:
     dialect: json
     fields: {time: when, sender: from, recipient: to, outcome: event.result, text: event.reply}
     outcomes: {delivered: [ok], bounced: [failed]}
-`, addrs[0])+local(dir))
-	d.counted(n)
-	malformed := d.metric("bouncemeter_malformed_lines_total")
-	d.stop()
-	got := d.report()
+`, addrs[0]))
+	d.counted(t, n)
+	malformed := d.Sum("bouncemeter_malformed_lines_total")
+	d.Stop(t)
+	got := d.report(t)
 	got.Categories = nil
 	if diff := cmp.Diff(want, got); diff != "" || malformed > 0 {
 		t.Errorf("-made +counted:\n%s", diff)
@@ -463,7 +299,7 @@ func example(t testing.TB, name, dir string, addrs []string, pairs ...string) st
 	}
 	text := string(b)
 	for _, pair := range [][2]string{
-		{"[kafka1.example:9092, kafka2.example:9092]", `["` + addrs[0] + `"]`}, {"/var/lib/bouncemeter", dir}, {"127.0.0.1:9725", `"127.0.0.1:0"`},
+		{"[kafka1.example:9092, kafka2.example:9092]", `["` + addrs[0] + `"]`}, {"/var/lib/bouncemeter", dir}, {"http: {listen: 127.0.0.1:9725}\n", ""},
 	} {
 		pairs = append(pairs, pair[:]...)
 	}
@@ -511,8 +347,8 @@ func testEdge(t *testing.T, addrs []string) {
 		}
 		edge := start(t, dir, settings)
 		if i == 0 { // killed while it writes
-			edge.wait("it has written something", func() bool { return edge.metric("bouncemeter_sink_records_total") > 0 })
-			edge.kill()
+			edge.Until(t, "it has written something", patience, func() bool { return edge.Sum("bouncemeter_sink_records_total") > 0 })
+			edge.Kill(t)
 		}
 		f, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
 		if err != nil {
@@ -527,8 +363,8 @@ func testEdge(t *testing.T, addrs []string) {
 		if i == 0 {
 			edge = start(t, dir, settings)
 		}
-		edge.counted(bytes.Count(log.Bytes(), []byte{'\n'}))
-		edge.stop()
+		edge.counted(t, bytes.Count(log.Bytes(), []byte{'\n'}))
+		edge.Stop(t)
 	}
 	dir := t.TempDir()
 	list := filepath.Join(dir, "suppression.db")
@@ -544,15 +380,15 @@ privacy: {addresses: keep}
 		}
 		return sum
 	}
-	central.wait("everything is counted", func() bool {
-		return total(central.report().Outcomes) >= total(truth) && central.metric("bouncemeter_lane_lag") == 0
+	central.Until(t, "everything is counted", patience, func() bool {
+		return central.Ready() && central.Sum("bouncemeter_lane_lag") == 0 && total(central.report(t).Outcomes) >= total(truth)
 	})
-	if diff := cmp.Diff(truth, central.report().Outcomes); diff != "" {
+	if diff := cmp.Diff(truth, central.report(t).Outcomes); diff != "" {
 		t.Errorf("-logs +centre:\n%s", diff)
 	}
 
-	position := func() int64 { return int64(central.metric("bouncemeter_detector_position_timestamp_seconds")) }
-	central.wait("minutes are closed", func() bool { return position() > began.Add(7*time.Minute).Unix() })
+	position := func() int64 { return int64(central.Sum("bouncemeter_detector_position_timestamp_seconds")) }
+	central.Until(t, "minutes are closed", patience, func() bool { return position() > began.Add(7*time.Minute).Unix() })
 	closed := position()
 	l, err := sqlite.OpenReadOnly(t.Context(), filepath.Join(dir, "ledger.db"), sqlite.Options{})
 	if err != nil {
@@ -609,11 +445,11 @@ privacy: {addresses: keep}
 	if len(told) == 0 {
 		t.Error("nobody is listed")
 	}
-	b, err := exec.Command(built(t), "suppression", "list", "-o", "json", list).Output()
-	if err != nil || bytes.Count(b, []byte{'\n'}) != len(listed) {
-		t.Errorf("suppression list: %v, %d lines, want %d", err, bytes.Count(b, []byte{'\n'}), len(listed))
+	b := rig.Output(t, central.Binary, "suppression", "list", "-o", "json", list)
+	if bytes.Count(b, []byte{'\n'}) != len(listed) {
+		t.Errorf("suppression list: %d lines, want %d", bytes.Count(b, []byte{'\n'}), len(listed))
 	}
-	central.stop()
+	central.Stop(t)
 	t.Logf("%d attempts, %d rows of counts, %d listed", total(truth), len(published), len(listed))
 }
 
@@ -653,26 +489,29 @@ log: {level: debug}
 sources: [{name: events, kind: kafka, topics: [secure-events], dialect: kumomta, %[1]s}]
 sinks: [{name: records, kind: kafka, topic: secure-records, %[1]s}]
 notify: [{name: alerts, kind: kafka, topic: secure-alerts, %[1]s}]
-`, cluster)+local(dir))
-	d.wait("it says what is wrong", func() bool { return strings.Contains(d.log(), "sasl.user") })
-	d.get("/-/ready")
-	if !strings.Contains(d.log(), "password") {
-		t.Errorf("no remedy:\n%s", d.log())
+`, cluster))
+	d.Until(t, "it says what is wrong", patience, func() bool { return strings.Contains(d.Output(), "sasl.user") })
+	d.Get("/-/ready")
+	if !strings.Contains(d.Output(), "password") {
+		t.Errorf("no remedy:\n%s", d.Output())
 	}
-	said := d.log()
+	said := d.Output()
 	for _, page := range []string{"/", "/metrics", "/-/ready", "/sources", "/api/v1/lanes", "/api/v1/status", "/debug/vars"} {
-		said += d.get(page)
+		_, text := d.Get(page)
+		said += text
 	}
 	set(Password)
-	d.counted(n)
-	read(t, []string{s.Addr}, "secure-records", func(map[string]string) bool { return d.metric("bouncemeter_sink_records_total") == n })
-	said += d.log() + d.get("/metrics")
-	d.stop()
-	if diff := cmp.Diff(m.truth, d.report()); diff != "" {
+	d.counted(t, n)
+	read(t, []string{s.Addr}, "secure-records", func(map[string]string) bool { return d.Sum("bouncemeter_sink_records_total") == n })
+	said += d.Output()
+	_, metrics := d.Get("/metrics")
+	said += metrics
+	d.Stop(t)
+	if diff := cmp.Diff(m.truth, d.report(t)); diff != "" {
 		t.Errorf("-made +counted:\n%s", diff)
 	}
 	for _, secret := range []string{wrong, Password} {
-		if strings.Contains(said+d.log(), secret) {
+		if strings.Contains(said+d.Output(), secret) {
 			t.Errorf("a password is shown:\n%s", said)
 		}
 	}

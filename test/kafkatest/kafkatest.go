@@ -5,7 +5,6 @@
 package kafkatest
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -24,6 +23,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/bouncemeter/bouncemeter/test/internal/rig"
 )
 
 // Version of Apache Kafka that is started; that of pom.xml.
@@ -47,9 +48,7 @@ type Server struct {
 	CAFile string
 
 	dir, libs string
-	ports     [3]int // plain, secure, controller
-	command   *exec.Cmd
-	ended     chan struct{} // closed when command has ended
+	program   *rig.Program
 }
 
 // Start starts a server that ends with the test. Unless the environment has
@@ -63,22 +62,15 @@ func Start(t testing.TB) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{dir: t.TempDir(), libs: libs}
+	free := rig.FreeAddresses(t, 3)
+	s := &Server{Addr: free[0], SecureAddr: free[1], dir: t.TempDir(), libs: libs}
 	s.CAFile = filepath.Join(s.dir, "ca.pem")
 	if err := s.certificate(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.configure(); err != nil {
+	if err := s.configure(free[2]); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if s.command != nil {
-			s.Kill(t)
-		}
-		if t.Failed() {
-			t.Logf("end of Kafka's log:\n%s", s.logTail())
-		}
-	})
 	s.Start(t)
 	return s
 }
@@ -152,22 +144,8 @@ func (s *Server) certificate() error {
 	return errors.Join(os.WriteFile(s.CAFile, public, 0o600), os.WriteFile(filepath.Join(s.dir, "server.pem"), both, 0o600))
 }
 
-// configure chooses ports, and writes server.properties and an empty store.
-func (s *Server) configure() error {
-	var listeners []net.Listener
-	for i := range s.ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		listeners = append(listeners, l)
-		s.ports[i] = l.Addr().(*net.TCPAddr).Port
-	}
-	for _, l := range listeners {
-		_ = l.Close()
-	}
-	s.Addr, s.SecureAddr = fmt.Sprintf("127.0.0.1:%d", s.ports[0]), fmt.Sprintf("127.0.0.1:%d", s.ports[1])
-	controller := fmt.Sprintf("127.0.0.1:%d", s.ports[2])
+// configure writes server.properties and an empty store.
+func (s *Server) configure(controller string) error {
 	properties := strings.Join([]string{
 		"process.roles=broker,controller",
 		"node.id=1",
@@ -220,65 +198,12 @@ const startWithin = 90 * time.Second
 // Start starts the server again after Stop or Kill, with what it had.
 func (s *Server) Start(t testing.TB) {
 	t.Helper()
-	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = log.Close() }()
-	s.command = s.java("kafka.Kafka", filepath.Join(s.dir, "server.properties"))
-	s.command.Stdout, s.command.Stderr = log, log
-	if err := s.command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	command, ended := s.command, make(chan struct{})
-	s.ended = ended
-	go func() {
-		_ = command.Wait() // it is stopped by a signal
-		close(ended)
-	}()
-	tick, late := time.NewTicker(100*time.Millisecond), time.After(startWithin)
-	defer tick.Stop()
-	for {
-		if text, err := os.ReadFile(s.logFile()); err == nil && bytes.Contains(text, []byte("Kafka Server started")) {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-ended:
-			t.Fatalf("Kafka has ended:\n%s", s.logTail())
-		case <-late:
-			t.Fatalf("Kafka does not start:\n%s", s.logTail())
-		}
-	}
+	s.program = rig.Start(t, s.java("kafka.Kafka", filepath.Join(s.dir, "server.properties")))
+	s.program.Until(t, "Kafka serves", startWithin, func() bool { return strings.Contains(s.program.Output(), "Kafka Server started") })
 }
 
 // Stop ends the server in good order.
-func (s *Server) Stop(t testing.TB) { s.signal(t, syscall.SIGTERM) }
+func (s *Server) Stop(t testing.TB) { s.program.End(t, syscall.SIGTERM, startWithin) }
 
 // Kill ends the server as a crash does.
-func (s *Server) Kill(t testing.TB) { s.signal(t, syscall.SIGKILL) }
-
-func (s *Server) signal(t testing.TB, signal syscall.Signal) {
-	t.Helper()
-	if err := s.command.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		t.Error(err)
-	}
-	select {
-	case <-s.ended:
-	case <-time.After(startWithin):
-		t.Error("Kafka does not end")
-		_ = s.command.Process.Kill()
-	}
-	s.command = nil
-}
-
-func (s *Server) logFile() string { return filepath.Join(s.dir, "kafka.log") }
-
-// logTail returns the end of the server's log.
-func (s *Server) logTail() []byte {
-	text, err := os.ReadFile(s.logFile())
-	if err != nil {
-		return []byte(err.Error())
-	}
-	return text[max(0, len(text)-8<<10):]
-}
+func (s *Server) Kill(t testing.TB) { s.program.End(t, syscall.SIGKILL, startWithin) }

@@ -1,22 +1,15 @@
 package kafkatest
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
-	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -29,6 +22,7 @@ import (
 	"github.com/bouncemeter/bouncemeter/event"
 	"github.com/bouncemeter/bouncemeter/internal/kafkaclient"
 	ours "github.com/bouncemeter/bouncemeter/sources/kafka"
+	"github.com/bouncemeter/bouncemeter/test/internal/rig"
 )
 
 const partitions = 4
@@ -131,11 +125,7 @@ func TestMain(m *testing.M) {
 	var how, addr, topic string
 	var n int
 	if _, err := fmt.Sscan(os.Getenv(readerEnv), &how, &addr, &topic, &n); err != nil {
-		code := m.Run()
-		if programDir != "" {
-			_ = os.RemoveAll(programDir)
-		}
-		os.Exit(code)
+		rig.Main(m)
 	}
 	read := readWithReader
 	if how == "source" {
@@ -209,55 +199,25 @@ func run(t testing.TB, cmd *exec.Cmd) figure {
 
 // count runs the daemon with these sources and sinks until it has counted n
 // records, and returns what it says of them and what that took.
-func count(t testing.TB, binary, settings string, n int) (truth, figure) {
+func count(t testing.TB, settings string, n int) (truth, figure) {
 	t.Helper()
-	dir := t.TempDir()
-	free, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	_ = free.Close()
-	config, ledger := filepath.Join(dir, "bouncemeter.yaml"), filepath.Join(dir, "ledger.db")
-	if err := os.WriteFile(config, fmt.Appendf(nil, "%s\nledger: {sqlite: %s}\nhttp: {listen: %q}\n", settings, ledger, address), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var output bytes.Buffer
-	cmd := exec.Command(binary, "run", "-c", config)
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
-	cmd.Stderr = &output
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = cmd.Process.Kill() }()
+	d := start(t, t.TempDir(), settings, "GOMAXPROCS=1")
 	var f figure
-	began, first := time.Time{}, int64(0)
-	for deadline := time.Now().Add(5 * time.Minute); ; <-time.After(100 * time.Millisecond) {
-		lines := counted(t, address)
+	began, first := time.Time{}, 0.0
+	d.Until(t, fmt.Sprintf("%d records are counted", n), 5*time.Minute, func() bool {
+		lines := d.Sum("bouncemeter_lines_total")
 		if began.IsZero() && lines > 0 {
 			began, first = time.Now(), lines
 		}
-		if lines == int64(n) {
-			f.wall = time.Duration(float64(time.Since(began)) * float64(n) / float64(max(1, int64(n)-first)))
-			break
+		if lines != float64(n) {
+			return false
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("after five minutes %d of %d records are counted\n%s", lines, n, output.String())
-		}
-	}
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Fatalf("%v\n%s", err, output.String())
-	}
-	f.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-
-	b, err := exec.Command(binary, "report", "--ledger", ledger, "-o", "json").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return reported(t, b), f
+		f.wall = time.Duration(float64(time.Since(began)) * lines / max(1, lines-first))
+		return true
+	})
+	d.Stop(t)
+	f.cpu = d.ProcessState.UserTime() + d.ProcessState.SystemTime()
+	return d.report(t), f
 }
 
 // reported returns what a report in JSON says.
@@ -285,30 +245,6 @@ func reported(t testing.TB, b []byte) truth {
 	return got
 }
 
-// counted returns how many records the daemon at address has counted.
-func counted(t testing.TB, address string) (lines int64) {
-	t.Helper()
-	r, err := http.Get("http://" + address + "/metrics")
-	if err != nil {
-		return 0 // it has not started yet
-	}
-	defer r.Body.Close()
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, found := strings.Cut(string(b), "\nbouncemeter_lines_total{source=\"events\"} ")
-	if !found {
-		return 0
-	}
-	value, _, _ := strings.Cut(rest, "\n")
-	n, err := strconv.ParseFloat(value, 64) // from a million on it is written with an exponent
-	if err != nil {
-		t.Fatal(err)
-	}
-	return int64(n)
-}
-
 // TestServerThroughput has the real program count two million records (or
 // KAFKA_RECORDS) exactly, on one core, from a real Kafka; then count them again
 // while it writes them to another topic; then count what it has written. It tells
@@ -324,7 +260,6 @@ func TestServerThroughput(t *testing.T) {
 		}
 	}
 	n -= n % partitions
-	binary := built(t)
 	want := fill(t, s, "events", n)
 	client, err := kgo.NewClient(kgo.SeedBrokers(s.Addr))
 	if err != nil {
@@ -354,7 +289,7 @@ func TestServerThroughput(t *testing.T) {
 	}
 	check := func(what, settings string) {
 		t.Helper()
-		got, f := count(t, binary, settings, n)
+		got, f := count(t, settings, n)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-made +counted):\n%s", what, diff)
 		}

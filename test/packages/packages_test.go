@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,9 +15,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/bouncemeter/bouncemeter/test/internal/rig"
 )
 
 func run(t *testing.T, name string, args ...string) string {
@@ -193,19 +193,10 @@ func TestDebian(t *testing.T) {
 
 	as := []string{"--userspec=bouncemeter:bouncemeter", "--groups=bouncemeter,adm", root}
 	in("install", "-d", "-m", "750", "-o", "bouncemeter", "-g", "bouncemeter", "/var/lib/bouncemeter") // as systemd does for StateDirectory
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
-	daemon := exec.Command("chroot", append(as, "/usr/bin/bouncemeter", "run", "-c", "/etc/bouncemeter/bouncemeter.yaml")...)
-	daemon.Env = append(os.Environ(), "BOUNCEMETER_HTTP__LISTEN="+address)
-	var said bytes.Buffer
-	daemon.Stdout, daemon.Stderr = &said, &said
-	if err := daemon.Start(); err != nil {
-		t.Fatal(err)
-	}
+	address := rig.FreeAddress(t)
+	command := exec.Command("chroot", append(as, "/usr/bin/bouncemeter", "run", "-c", "/etc/bouncemeter/bouncemeter.yaml")...)
+	command.Env = append(os.Environ(), "BOUNCEMETER_HTTP__LISTEN="+address)
+	daemon := rig.Daemon{Program: rig.Start(t, command)}
 	var got struct {
 		Rows []struct{ Keys map[string]string }
 	}
@@ -224,15 +215,10 @@ func TestDebian(t *testing.T) {
 		}
 		if time.Now().After(deadline) {
 			log, err := os.ReadFile(filepath.Join(root, "var/log/mail.log"))
-			t.Fatalf("%+v\n%s\n%s %v", got, &said, log, err)
+			t.Fatalf("%+v\n%s\n%s %v", got, daemon.Output(), log, err)
 		}
 	}
-	if err := daemon.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := daemon.Wait(); err != nil {
-		t.Errorf("%v\n%s", err, &said)
-	}
+	daemon.Stop(t)
 	if got := run(t, "chroot", append(as, "/usr/bin/bouncemeter", "report", "/var/log/mail.log")...); !strings.Contains(got, "user_unknown") {
 		t.Errorf("report: %s", got)
 	}

@@ -2,7 +2,6 @@
 package page
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,7 +20,10 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/bouncemeter/bouncemeter/internal/hostile"
+	"github.com/bouncemeter/bouncemeter/test/internal/rig"
 )
+
+func TestMain(m *testing.M) { rig.Main(m) }
 
 // build makes the program.
 func build(t *testing.T) string {
@@ -28,60 +31,24 @@ func build(t *testing.T) string {
 	if os.Getenv("CHROMIUM") == "" {
 		t.Skip("needs a Chromium: test/page/run.sh")
 	}
-	binary := filepath.Join(t.TempDir(), "bouncemeter")
-	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/bouncemeter").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return binary
+	return rig.Build(t, "")
 }
 
 // start runs the program until the end of the test and returns where its page
 // is, which it says by itself.
 func start(t *testing.T, binary string, args ...string) (site string) {
 	t.Helper()
-	c := exec.Command(binary, args...)
-	read, write, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Stdout, c.Stderr = write, write
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	write.Close()
-	found := make(chan string, 1)
-	done := make(chan struct{})
-	var said bytes.Buffer
-	go func() {
-		defer close(done)
-		address := regexp.MustCompile(`http://127\.0\.0\.1:[1-9][0-9]*`)
-		for lines := bufio.NewScanner(read); lines.Scan(); {
-			fmt.Fprintln(&said, lines.Text())
-			if a := address.FindString(lines.Text()); a != "" {
-				select {
-				case found <- a:
-				default:
-				}
-			}
+	p := rig.Start(t, exec.Command(binary, args...))
+	t.Cleanup(func() { p.End(t, syscall.SIGINT, time.Minute) }) // the demonstration removes its folder
+	address := regexp.MustCompile(`(http://127\.0\.0\.1:[1-9][0-9]*)\b.*\n`)
+	p.Until(t, "it says where its page is", time.Minute, func() bool {
+		m := address.FindStringSubmatch(p.Output())
+		if m != nil {
+			site = m[1]
 		}
-	}()
-	t.Cleanup(func() {
-		_ = c.Process.Signal(os.Interrupt)
-		_ = c.Wait()
-		<-done
-		if t.Failed() {
-			t.Logf("%s\n%s", args, said.Bytes()[max(0, said.Len()-3000):])
-		}
+		return m != nil
 	})
-	select {
-	case site = <-found:
-		return site
-	case <-done:
-		t.Fatalf("%s ended\n%s", args, &said)
-	case <-time.After(time.Minute):
-		t.Fatalf("%s does not say where its page is", args)
-	}
-	return ""
+	return site
 }
 
 // openAlert waits for an alert and returns its id.

@@ -5,9 +5,7 @@ package postgrestest
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -18,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/bouncemeter/bouncemeter/test/internal/rig"
 )
 
 // Owner and Password log in as a superuser.
@@ -33,8 +33,7 @@ type Server struct {
 	bin, dir string
 	as       *syscall.Credential // the server refuses to run as root
 	settings []string
-	command  *exec.Cmd
-	ended    chan struct{} // closed when command has ended
+	program  *rig.Program
 }
 
 // Start starts a server with these settings, such as fsync=off, that ends with
@@ -53,17 +52,11 @@ func Start(t testing.TB, settings ...string) *Server {
 		return n
 	}
 	newest := slices.MaxFunc(bins, func(a, b string) int { return cmp.Compare(version(a), version(b)) })
-	s := &Server{bin: filepath.Dir(newest), settings: settings}
+	s := &Server{bin: filepath.Dir(newest), settings: settings, Port: rig.FreePort(t)}
 	if s.dir, err = os.MkdirTemp("", "postgrestest-"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if s.command != nil {
-			s.Kill(t)
-		}
-		if t.Failed() {
-			t.Logf("end of PostgreSQL's log:\n%s", s.logTail())
-		}
 		if err := os.RemoveAll(s.dir); err != nil {
 			t.Error(err)
 		}
@@ -103,26 +96,20 @@ func (s *Server) create() error {
 			return err
 		}
 	}
-	if out, err := s.program("initdb", "-D", s.data(), "-U", Owner, "-A", "scram-sha-256", "--pwfile", secret, "-E", "UTF8", "--locale=C", "-N").CombinedOutput(); err != nil {
+	if out, err := s.command("initdb", "-D", s.data(), "-U", Owner, "-A", "scram-sha-256", "--pwfile", secret, "-E", "UTF8", "--locale=C", "-N").CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, out)
 	}
-	free, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	s.Port = free.Addr().(*net.TCPAddr).Port
-	return free.Close()
+	return nil
 }
 
-func (s *Server) program(name string, args ...string) *exec.Cmd {
+func (s *Server) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(s.bin, name), args...)
 	cmd.Dir = s.dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.as}
 	return cmd
 }
 
-func (s *Server) data() string    { return filepath.Join(s.dir, "data") }
-func (s *Server) logFile() string { return filepath.Join(s.dir, "log") }
+func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
 // startWithin is how long a server may take until it serves, or has ended; a
 // loaded machine needs it.
@@ -131,39 +118,15 @@ const startWithin = 60 * time.Second
 // Start starts the server again after Stop or Kill, with what it had.
 func (s *Server) Start(t testing.TB) {
 	t.Helper()
-	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = log.Close() }()
 	args := []string{"-D", s.data(), "-c", "listen_addresses=127.0.0.1", "-c", "port=" + strconv.Itoa(s.Port), "-c", "unix_socket_directories="}
 	for _, setting := range s.settings {
 		args = append(args, "-c", setting)
 	}
-	command, ended := s.program("postgres", args...), make(chan struct{})
-	command.Stdout, command.Stderr = log, log
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	s.command, s.ended = command, ended
-	go func() {
-		_ = command.Wait() // it is stopped by a signal
-		close(ended)
-	}()
-	tick, late := time.NewTicker(50*time.Millisecond), time.After(startWithin)
-	defer tick.Stop()
-	for {
-		if s.program("pg_isready", "-q", "-h", "127.0.0.1", "-p", strconv.Itoa(s.Port)).Run() == nil {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-ended:
-			t.Fatalf("PostgreSQL has ended:\n%s", s.logTail())
-		case <-late:
-			t.Fatalf("PostgreSQL does not start:\n%s", s.logTail())
-		}
-	}
+	s.program = rig.Start(t, s.command("postgres", args...))
+	t.Cleanup(func() { s.Kill(t) }) // by its own signal: it ends its processes
+	s.program.Until(t, "PostgreSQL serves", startWithin, func() bool {
+		return s.command("pg_isready", "-q", "-h", "127.0.0.1", "-p", strconv.Itoa(s.Port)).Run() == nil
+	})
 }
 
 // Demote makes the server a standby of none: what it has can be read and not
@@ -178,35 +141,15 @@ func (s *Server) Demote(t testing.TB) {
 }
 
 // Stop ends the server and all its connections in good order.
-func (s *Server) Stop(t testing.TB) { s.signal(t, syscall.SIGINT) }
+func (s *Server) Stop(t testing.TB) { s.program.End(t, syscall.SIGINT, startWithin) }
 
 // Kill ends the server as a crash does.
-func (s *Server) Kill(t testing.TB) { s.signal(t, syscall.SIGQUIT) }
+func (s *Server) Kill(t testing.TB) { s.program.End(t, syscall.SIGQUIT, startWithin) }
 
-func (s *Server) signal(t testing.TB, signal syscall.Signal) {
-	t.Helper()
-	if err := s.command.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		t.Error(err)
-	}
-	select {
-	case <-s.ended:
-	case <-time.After(startWithin):
-		t.Error("PostgreSQL does not end")
-		_ = s.command.Process.Kill()
-	}
-	s.command = nil
-}
+// OwnerDSN is how the superuser reaches the server.
+func (s *Server) OwnerDSN() string { return s.DSN(Owner, Password) }
 
 // DSN is how a role of the database postgres reaches the server.
 func (s *Server) DSN(role, password string) string {
 	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/postgres?sslmode=disable", role, password, s.Port)
-}
-
-// logTail returns the end of the server's log.
-func (s *Server) logTail() []byte {
-	text, err := os.ReadFile(s.logFile())
-	if err != nil {
-		return []byte(err.Error())
-	}
-	return text[max(0, len(text)-8<<10):]
 }

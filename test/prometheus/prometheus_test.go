@@ -3,10 +3,8 @@
 package prometheus
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -14,41 +12,18 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/bouncemeter/bouncemeter/test/internal/rig"
 )
 
 // patience is how long queries may take to have data: rates need a minute, and
 // the demonstration's incident comes after half of one.
 const patience = 3 * time.Minute
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// start runs a program until the end of the test.
-func start(t *testing.T, name string, args ...string) {
-	t.Helper()
-	var output bytes.Buffer
-	c := exec.Command(name, args...)
-	c.Stdout, c.Stderr = &output, &output
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = c.Process.Signal(os.Interrupt)
-		_ = c.Wait()
-		if t.Failed() {
-			t.Logf("%s %s\n%s", name, strings.Join(args, " "), output.Bytes()[max(0, output.Len()-4000):])
-		}
-	})
-}
+func TestMain(m *testing.M) { rig.Main(m) }
 
 func write(t *testing.T, name, text string) {
 	t.Helper()
@@ -106,12 +81,10 @@ func TestQueriesHaveData(t *testing.T) {
 		t.Skip("needs a Prometheus: test/prometheus/run.sh")
 	}
 	folder := t.TempDir()
-	binary := filepath.Join(folder, "bouncemeter")
-	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/bouncemeter").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	demo, daemon, prometheus := freeAddress(t), freeAddress(t), freeAddress(t)
-	start(t, binary, "demo", "--listen", demo, "--for", "10m")
+	binary, free := rig.Build(t, ""), rig.FreeAddresses(t, 3)
+	demo, daemon, prometheus := free[0], free[1], free[2]
+	demonstration := rig.Start(t, exec.Command(binary, "demo", "--listen", demo, "--for", "10m"))
+	t.Cleanup(func() { demonstration.End(t, syscall.SIGINT, patience) }) // it removes its folder
 	// What the demonstration has not: a bounce after a delivery, a notifier.
 	write(t, filepath.Join(folder, "Maildir/new/1.example"), bounce)
 	config := filepath.Join(folder, "bouncemeter.yaml")
@@ -121,7 +94,7 @@ ledger: {sqlite: %s}
 notify: [{kind: file, path: %s}]
 http: {listen: %q}
 `, filepath.Join(folder, "Maildir"), filepath.Join(folder, "ledger.db"), filepath.Join(folder, "alerts.jsonl"), daemon))
-	start(t, binary, "run", "-c", config)
+	rig.Start(t, exec.Command(binary, "run", "-c", config))
 
 	// As shipped, only faster.
 	rules, err := os.ReadFile("../../configs/prometheus/rules.yaml")
@@ -135,8 +108,8 @@ http: {listen: %q}
 	}
 	scrape := strings.NewReplacer("interval: 30s", "interval: 2s", `["127.0.0.1:9725"]`, fmt.Sprintf("[%q, %q]", demo, daemon)).Replace(string(shipped))
 	write(t, filepath.Join(folder, "scrape.yaml"), scrape)
-	start(t, os.Getenv("PROMETHEUS"), "--config.file="+filepath.Join(folder, "scrape.yaml"), "--storage.tsdb.path="+filepath.Join(folder, "data"),
-		"--web.listen-address="+prometheus, "--log.level=warn")
+	rig.Start(t, exec.Command(os.Getenv("PROMETHEUS"), "--config.file="+filepath.Join(folder, "scrape.yaml"), "--storage.tsdb.path="+filepath.Join(folder, "data"),
+		"--web.listen-address="+prometheus, "--log.level=warn"))
 
 	open := queries(t)
 	if len(open) < 60 {

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -108,31 +109,10 @@ func Tail(path string) string {
 	return fmt.Sprintf("sources: [{name: mta1, kind: tail, paths: [%s], timezone: UTC, poll: 20ms}]\n", path)
 }
 
-// Daemon is a running program.
+// Daemon is the real program, running on a site.
 type Daemon struct {
-	*exec.Cmd
-	site   *Site
-	output buffer
-	ended  chan struct{} // closed once Wait has returned
-	err    error         // of Wait
-}
-
-// buffer may be read while a process writes to it.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
+	*Program
+	site *Site
 }
 
 // Start starts the daemon, with further environment variables. It is killed at the
@@ -140,34 +120,9 @@ func (b *buffer) String() string {
 func (s *Site) Start(t testing.TB, environment ...string) *Daemon {
 	t.Helper()
 	args := append(append([]string(nil), s.Prefix...), s.Binary, "run", "-c", s.Config)
-	d := &Daemon{Cmd: exec.Command(args[0], args[1:]...), site: s, ended: make(chan struct{})}
-	d.Env = append(os.Environ(), environment...)
-	d.Stderr = &d.output
-	if err := d.Cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		d.err = d.Wait()
-		close(d.ended)
-	}()
-	t.Cleanup(func() {
-		_ = d.Process.Kill()
-		<-d.ended
-	})
-	return d
-}
-
-// Output is what it has written to standard error.
-func (d *Daemon) Output() string { return d.output.String() }
-
-// Ended returns after the program has ended, or d, and reports which.
-func (d *Daemon) Ended(within time.Duration) bool {
-	select {
-	case <-d.ended:
-		return true
-	case <-time.After(within):
-		return false
-	}
+	command := exec.Command(args[0], args[1:]...)
+	command.Env = append(os.Environ(), environment...)
+	return &Daemon{Start(t, command), s}
 }
 
 // Killed reports whether the program ended by SIGKILL; it must have ended.
@@ -255,8 +210,29 @@ func (s *Site) Metric(series string) float64 {
 	return n
 }
 
+// Sum returns the sum of a metric over its labels, 0 while there is no server.
+func (s *Site) Sum(metric string) (sum float64) {
+	_, body := s.Get("/metrics")
+	for line := range strings.Lines(body) {
+		rest, ok := strings.CutPrefix(strings.TrimSpace(line), metric)
+		if !ok || rest == "" || rest[0] != ' ' && rest[0] != '{' {
+			continue
+		}
+		if n, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64); err == nil {
+			sum += n
+		}
+	}
+	return sum
+}
+
 // Lines is how many lines of source mta1 the daemon shows as counted.
 func (s *Site) Lines() int64 { return int64(s.Metric(`bouncemeter_lines_total{source="mta1"}`)) }
+
+// Ready reports whether it is ready, by its own word.
+func (s *Site) Ready() bool {
+	status, _ := s.Get("/-/ready")
+	return status == http.StatusOK
+}
 
 // Eventually waits two minutes for something to become true, half an hour with
 // FAULTS=full.
@@ -266,14 +242,7 @@ func (d *Daemon) Eventually(t testing.TB, what string, is func() bool) {
 	if os.Getenv("FAULTS") == "full" {
 		patience = 30 * time.Minute
 	}
-	for deadline := time.Now().Add(patience); !is(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("%v, and not yet: %s\n%s", patience, what, d.Output())
-		}
-		if d.Ended(50*time.Millisecond) && !is() {
-			t.Fatalf("it ended before: %s: %v\n%s", what, d.err, d.Output())
-		}
-	}
+	d.Until(t, what, patience, is)
 }
 
 // Counts waits until the daemon shows so many lines as counted.
@@ -282,17 +251,23 @@ func (d *Daemon) Counts(t testing.TB, lines int64) {
 	d.Eventually(t, fmt.Sprintf("%d lines are counted", lines), func() bool { return d.site.Lines() >= lines })
 }
 
-// ReportJSON returns bouncemeter report -o json of files or of a ledger.
-func ReportJSON(t testing.TB, binary string, args ...string) []byte {
+// Output runs a program to its end and returns what it prints.
+func Output(t testing.TB, binary string, args ...string) []byte {
 	t.Helper()
-	cmd := exec.Command(binary, append([]string{"report", "-o", "json"}, args...)...)
+	cmd := exec.Command(binary, args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("report %v: %v\n%s", args, err, stderr.String())
+		t.Fatalf("%v: %v\n%s", args, err, stderr.String())
 	}
 	return out
+}
+
+// ReportJSON returns bouncemeter report -o json of files or of a ledger.
+func ReportJSON(t testing.TB, binary string, args ...string) []byte {
+	t.Helper()
+	return Output(t, binary, append([]string{"report", "-o", "json"}, args...)...)
 }
 
 // Report returns the part of a report that the oracle compares.
@@ -343,12 +318,27 @@ func firstDifference(a, b []byte) string {
 // FreeAddress returns a loopback address that nobody listens at.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	return FreeAddresses(t, 1)[0]
+}
+
+// FreePort returns its port alone.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	return int(netip.MustParseAddrPort(FreeAddress(t)).Port())
+}
+
+// FreeAddresses returns n different ones.
+func FreeAddresses(t testing.TB, n int) (all []string) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = l.Close() }()
+		all = append(all, l.Addr().String())
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return all
 }
 
 // Append appends to a file.
