@@ -19,6 +19,7 @@ import (
 	engine "database/sql"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/ledgertest"
 	"github.com/bouncemeter/bouncemeter/ledger/sqlite"
 	"github.com/bouncemeter/bouncemeter/pipeline/window"
 )
@@ -93,13 +94,19 @@ func sum(t *testing.T, l *sqlite.Ledger) int64 {
 	return rows[0].Attempts
 }
 
+const (
+	minute = 60
+	hour   = 60 * minute
+	day    = 24 * hour
+)
+
 // perCommit is what each commit of the tests below counts.
 const perCommit = 100
 
 func sampleDelta(series []*window.Series, n int64) *window.Delta {
 	d := &window.Delta{Lines: window.Lines{Read: perCommit}}
 	for i := range perCommit {
-		d.Counts = append(d.Counts, window.Count{Series: series[(int(n)*7+i)%len(series)], Start: start + int64(i%3)*hour + n*minute, Attempts: 1})
+		d.Counts = append(d.Counts, window.Count{Series: series[(int(n)*7+i)%len(series)], Start: ledgertest.Start + int64(i%3)*hour + n*minute, Attempts: 1})
 	}
 	d.Counts = unique(d.Counts)
 	return d
@@ -128,15 +135,15 @@ func unique(counts []window.Count) []window.Count {
 func filled(t *testing.T, path string) (attempts int64) {
 	t.Helper()
 	l := open(t, path)
-	c := newCommitter(t, l, "a")
-	series := manySeries(500)
+	c := ledgertest.NewCommitter(t, l, "a")
+	series := ledgertest.ManySeries(500)
 	for n := range int64(40) {
 		d := sampleDelta(series, n)
-		d.Templates = []window.TemplateCount{{Hash: uint64(n), Category: series[n].Category, Text: strings.Repeat("x", 200), Attempts: 1, First: start, Last: start}}
-		d.Domains = []window.DomainCount{{Start: start, Domain: fmt.Sprintf("r%d.example", n), Outcome: series[n].Outcome, Attempts: 1}}
-		c.commit(d, []ledger.Entry{{Key: uint64(n), Value: []byte("value")}}, nil)
+		d.Templates = []window.TemplateCount{{Hash: uint64(n), Category: series[n].Category, Text: strings.Repeat("x", 200), Attempts: 1, First: ledgertest.Start, Last: ledgertest.Start}}
+		d.Domains = []window.DomainCount{{Start: ledgertest.Start, Domain: fmt.Sprintf("r%d.example", n), Outcome: series[n].Outcome, Attempts: 1}}
+		c.Commit(d, []ledger.Entry{{Key: uint64(n), Value: []byte("value")}}, nil)
 	}
-	if err := l.Rollup(t.Context(), ledger.DefaultRetention, time.Unix(start+2*day, 0)); err != nil {
+	if err := l.Rollup(t.Context(), ledger.DefaultRetention, time.Unix(ledgertest.Start+2*day, 0)); err != nil {
 		t.Fatal(err)
 	}
 	attempts = sum(t, l)
@@ -238,7 +245,7 @@ func TestLock(t *testing.T) {
 	if _, err := l.Lane(t.Context(), "mta", "b"); err == nil {
 		t.Error("a ledger open for reading made a lane")
 	}
-	if err := l.Rollup(t.Context(), ledger.DefaultRetention, time.Unix(start, 0)); err == nil {
+	if err := l.Rollup(t.Context(), ledger.DefaultRetention, time.Unix(ledgertest.Start, 0)); err == nil {
 		t.Error("a ledger open for reading rolled up")
 	}
 	if err := l.Close(); err != nil {
@@ -269,9 +276,9 @@ func hold(path string) error {
 func TestReadWhileWriting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	l := open(t, path)
-	c := newCommitter(t, l, "a")
-	series := manySeries(100)
-	c.commit(sampleDelta(series, 0), nil, nil)
+	c := ledgertest.NewCommitter(t, l, "a")
+	series := ledgertest.ManySeries(100)
+	c.Commit(sampleDelta(series, 0), nil, nil)
 	r, err := sqlite.OpenReadOnly(t.Context(), path, sqlite.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -285,9 +292,9 @@ func TestReadWhileWriting(t *testing.T) {
 		if got := sum(t, r); got != (n+1)*perCommit {
 			t.Fatalf("%d attempts, want %d", got, (n+1)*perCommit)
 		}
-		c.commit(sampleDelta(manySeries(100+int(n)*10), n+1), nil, nil)
+		c.Commit(sampleDelta(ledgertest.ManySeries(100+int(n)*10), n+1), nil, nil)
 		// Both at once: a reader in the middle of its rows holds no writer up.
-		if err := r.Entries(t.Context(), c.at.ID, func(ledger.Entry) error { return nil }); err != nil {
+		if err := r.Entries(t.Context(), c.At.ID, func(ledger.Entry) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -397,8 +404,8 @@ func TestDamageMet(t *testing.T) {
 	next := lane.Position
 	next.Offset++
 	c := &ledger.Commit{
-		Lane: lane.ID, Expected: lane.Position, Position: next, Now: time.Unix(start, 0),
-		Delta: sampleDelta(manySeries(10), 0), Upserts: []ledger.Entry{{Key: 1, Value: []byte("v")}},
+		Lane: lane.ID, Expected: lane.Position, Position: next, Now: time.Unix(ledgertest.Start, 0),
+		Delta: sampleDelta(ledgertest.ManySeries(10), 0), Upserts: []ledger.Entry{{Key: 1, Value: []byte("v")}},
 	}
 	if err := l.Commit(t.Context(), c); !errors.Is(err, ledger.ErrCorrupt) {
 		t.Errorf("Commit gave %v, want ErrCorrupt", err)
@@ -465,14 +472,14 @@ func commitForever(path string) error {
 	if err != nil {
 		return err
 	}
-	series := manySeries(300)
+	series := ledgertest.ManySeries(300)
 	short := ledger.Retention{Minutes: time.Hour, Hours: 24 * time.Hour, Days: 48 * time.Hour}
 	failed := make(chan error, 1)
 	var n = at.Position.Offset
 	clock := make(chan int64, 1)
 	go func() {
 		for n := range clock {
-			if err := l.Rollup(ctx, short, time.Unix(start+n*20*minute, 0)); err != nil {
+			if err := l.Rollup(ctx, short, time.Unix(ledgertest.Start+n*20*minute, 0)); err != nil {
 				failed <- err
 			}
 		}
@@ -590,7 +597,7 @@ func untilFull(l *sqlite.Ledger, makeRoom func() error) error {
 	failures := 0
 	for n := int64(0); n < 2000; n++ {
 		// New series each time, so that it fills up and ids are rolled back.
-		series := manySeries(int(n+2) * perCommit)
+		series := ledgertest.ManySeries(int(n+2) * perCommit)
 		d := sampleDelta(series[int(n)*perCommit:], 0)
 		next := at.Position
 		next.Offset++

@@ -9,6 +9,7 @@ import (
 
 	"github.com/bouncemeter/bouncemeter/event"
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/ledgertest"
 	"github.com/bouncemeter/bouncemeter/ledger/sqlite"
 	"github.com/bouncemeter/bouncemeter/pipeline/window"
 )
@@ -52,12 +53,12 @@ func TestMigrateVersion1(t *testing.T) {
 		t.Errorf("windows %+v", windows)
 	}
 	// It goes on where it was, and with what is new.
-	c := newCommitter(t, l, "a")
-	if c.at.Position != (event.Position{Segment: "s", Offset: 7}) {
-		t.Errorf("the lane is at %+v", c.at.Position)
+	c := ledgertest.NewCommitter(t, l, "a")
+	if c.At.Position != (event.Position{Segment: "s", Offset: 7}) {
+		t.Errorf("the lane is at %+v", c.At.Position)
 	}
 	s := &window.Series{Outcome: event.Delivered, Provider: "gmail", SenderDomain: "shop.example", Host: "mx1.example", Stream: "postfix"}
-	c.commit(&window.Delta{Counts: []window.Count{{Series: s, Start: 60, Attempts: 5, Firsts: 5, Late: 5}}}, nil, nil)
+	c.Commit(&window.Delta{Counts: []window.Count{{Series: s, Start: 60, Attempts: 5, Firsts: 5, Late: 5}}}, nil, nil)
 	check(65)
 	step := &ledger.DetectorCommit{Position: 3600, State: []byte("s"), Alerts: []ledger.Alert{{ID: "a", State: "firing", Body: []byte("{}")}}, Now: time.Unix(5000, 0)}
 	if err := l.CommitDetector(t.Context(), step); err != nil {
