@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -9,10 +11,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/bouncemeter/bouncemeter/internal/config"
+	"github.com/bouncemeter/bouncemeter/sinks/counts"
+	"github.com/bouncemeter/bouncemeter/sinks/suppression"
 	"github.com/bouncemeter/bouncemeter/sources/dialect"
 )
 
@@ -76,6 +82,39 @@ func blocks(markdown, language string) []string {
 		all = append(all, block+"\n")
 	}
 	return all
+}
+
+// The schemas that others rely on have what is written.
+func TestSchemasHaveWhatIsWritten(t *testing.T) {
+	members := func(v any) []string {
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all map[string]any
+		if err := json.Unmarshal(b, &all); err != nil {
+			t.Fatal(err)
+		}
+		return slices.Sorted(maps.Keys(all))
+	}
+	for name, written := range map[string]struct{ least, most any }{
+		"configs/count.schema.json":       {counts.Row{}, counts.Row{}},
+		"configs/suppression.schema.json": {suppression.Entry{}, suppression.Entry{First: time.Unix(1, 0), Code: 1, Enhanced: "a", Text: "a"}},
+	} {
+		var schema struct {
+			Required   []string
+			Properties map[string]any
+		}
+		if err := json.Unmarshal([]byte(read(t, name)), &schema); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(members(written.least), slices.Sorted(slices.Values(schema.Required))); diff != "" {
+			t.Errorf("%s: -always written +required:\n%s", name, diff)
+		}
+		if diff := cmp.Diff(members(written.most), slices.Sorted(maps.Keys(schema.Properties))); diff != "" {
+			t.Errorf("%s: -ever written +properties:\n%s", name, diff)
+		}
+	}
 }
 
 var link = regexp.MustCompile(`\]\(([^)#\s]+)(#[^)\s]*)?\)`)

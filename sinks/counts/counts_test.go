@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -283,34 +281,5 @@ func TestRemembered(t *testing.T) {
 		if later := test.start + slots*hour; decode(later, v) != 0 || encode(later, 0) <= v {
 			t.Errorf("%+v: the next hour of the slot", test)
 		}
-	}
-}
-
-// The schema has what rows have.
-func TestSchema(t *testing.T) {
-	b, err := os.ReadFile("../../configs/count.schema.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var schema struct {
-		Required   []string
-		Properties map[string]any
-	}
-	if err := json.Unmarshal(b, &schema); err != nil {
-		t.Fatal(err)
-	}
-	row, err := json.Marshal(Row{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var members map[string]any
-	if err := json.Unmarshal(row, &members); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(slices.Sorted(maps.Keys(members)), slices.Sorted(slices.Values(schema.Required))); diff != "" {
-		t.Errorf("-rows +required:\n%s", diff)
-	}
-	if diff := cmp.Diff(slices.Sorted(maps.Keys(members)), slices.Sorted(maps.Keys(schema.Properties))); diff != "" {
-		t.Errorf("-rows +properties:\n%s", diff)
 	}
 }

@@ -708,36 +708,3 @@ func BenchmarkWrite(b *testing.B) {
 	}
 	flush(b, w)
 }
-
-// The schema has what entries have.
-func TestSchema(t *testing.T) {
-	b, err := os.ReadFile("../../configs/suppression.schema.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var schema struct {
-		Required   []string
-		Properties map[string]any
-	}
-	if err := json.Unmarshal(b, &schema); err != nil {
-		t.Fatal(err)
-	}
-	members := func(e Entry) []string {
-		b, err := json.Marshal(e)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var all map[string]any
-		if err := json.Unmarshal(b, &all); err != nil {
-			t.Fatal(err)
-		}
-		return slices.Sorted(maps.Keys(all))
-	}
-	if diff := cmp.Diff(members(Entry{}), slices.Sorted(slices.Values(schema.Required))); diff != "" {
-		t.Errorf("-least +required:\n%s", diff)
-	}
-	full := Entry{First: time.Unix(1, 0), Code: 1, Enhanced: "a", Text: "a"}
-	if diff := cmp.Diff(members(full), slices.Sorted(maps.Keys(schema.Properties))); diff != "" {
-		t.Errorf("-most +properties:\n%s", diff)
-	}
-}
