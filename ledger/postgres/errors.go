@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -86,10 +87,46 @@ var remedies = map[string]string{
 type oneLine struct{ error }
 
 func (e oneLine) Error() string {
-	return strings.Join(strings.FieldsFunc(e.error.Error(), func(r rune) bool { return r == '\n' || r == '\t' }), " ")
+	text := e.error.Error()
+	var connect *pgconn.ConnectError
+	if errors.As(e.error, &connect) {
+		text = strings.Replace(text, connect.Error(), attempts(connect), 1)
+	}
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\t' }), " ")
 }
 
 func (e oneLine) Unwrap() error { return e.error }
+
+// attempts says why a server could not be reached. The driver has an error for
+// each address of a host, often the same for IPv4 and IPv6, and for each sslmode
+// that it tries; each cause is told once, with the addresses that it holds for.
+func attempts(connect *pgconn.ConnectError) string {
+	tries := []error{connect.Unwrap()}
+	if joined, ok := connect.Unwrap().(interface{ Unwrap() []error }); ok {
+		tries = joined.Unwrap()
+	}
+	var causes []string
+	addresses := make(map[string][]string) // by cause
+	for _, try := range tries {
+		cause, address := try.Error(), ""
+		var op *net.OpError
+		if errors.As(try, &op) && op.Addr != nil {
+			cause, address = op.Err.Error(), op.Addr.String()
+		}
+		if !slices.Contains(causes, cause) {
+			causes = append(causes, cause)
+		}
+		if address != "" && !slices.Contains(addresses[cause], address) {
+			addresses[cause] = append(addresses[cause], address)
+		}
+	}
+	for i, cause := range causes {
+		if at := addresses[cause]; len(at) > 0 {
+			causes[i] = strings.Join(at, " and ") + ": " + cause
+		}
+	}
+	return fmt.Sprintf("failed to connect as user=%s to database=%s: %s", connect.Config.User, connect.Config.Database, strings.Join(causes, "; "))
+}
 
 // writeDSN is how a DSN is written.
 const writeDSN = "write postgres://user:password@host:5432/database?sslmode=verify-full " +

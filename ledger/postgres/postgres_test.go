@@ -468,3 +468,30 @@ func (s *server) testRestart(t *testing.T) {
 	}
 	t.Logf("%d commits, %d failures", want, failures.Load())
 }
+
+// A server that is away has several addresses, and each is tried with and without
+// TLS: the cause is told once.
+func TestOneCauseIsToldOnce(t *testing.T) {
+	var listeners []net.Listener
+	for range 2 {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		listeners = append(listeners, l)
+	}
+	for _, l := range listeners {
+		_ = l.Close()
+	}
+	one, two := listeners[0].Addr(), listeners[1].Addr()
+	_, err := postgres.Open(t.Context(), fmt.Sprintf("postgres://meter@%s,%s/mail?sslmode=prefer", one, two), postgres.Options{})
+	want := fmt.Sprintf("check that the server runs, and the DSN's host and port: failed to connect as user=meter to database=mail: "+
+		"%s and %s: connect: connection refused", one, two)
+	if err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("the error is %v, want its end to be %q", err, want)
+	}
+	var network net.Error
+	if !errors.As(err, &network) || !postgres.Temporary(err) {
+		t.Errorf("the cause is lost of %v", err)
+	}
+}
