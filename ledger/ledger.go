@@ -9,6 +9,7 @@
 package ledger
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -107,6 +108,27 @@ type Row struct {
 type Total struct {
 	Outcome, Category, Provider, SenderDomain string
 	Attempts, Firsts                          int64
+}
+
+// maxTotals is more than any ledger has.
+const maxTotals = 1 << 20
+
+// Totals yields the all-time sums, for counters that must not step back over a
+// restart. query is that of a ledger.
+func Totals(ctx context.Context, query func(context.Context, Query) ([]Row, error), yield func(Total) error) error {
+	rows, err := query(ctx, Query{By: []Dimension{ByOutcome, ByCategory, ByProvider, BySenderDomain}, Limit: maxTotals})
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if err := yield(Total{
+			Outcome: r.Keys[0], Category: r.Keys[1], Provider: r.Keys[2], SenderDomain: r.Keys[3],
+			Attempts: r.Attempts, Firsts: r.Firsts,
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // DelayTotal is the sum of all delays, of whatever age, of one provider and

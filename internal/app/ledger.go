@@ -31,7 +31,6 @@ type Ledger interface {
 	// first.
 	Names(ctx context.Context, d ledger.Dimension, limit int) ([]string, error)
 	// Totals yields the all-time sums, and DelayTotals those of delays.
-	Totals(ctx context.Context, yield func(ledger.Total) error) error
 	DelayTotals(ctx context.Context) ([]ledger.DelayTotal, error)
 	// SetSilence stores a silence that was made on the page.
 	SetSilence(ctx context.Context, s *ledger.Silence) error
@@ -195,7 +194,7 @@ func (a *App) restore(ctx context.Context) error {
 	if a.o.Config.Ledger.Shared() {
 		return nil
 	}
-	if err := a.ledger.Totals(ctx, func(t ledger.Total) error {
+	if err := ledger.Totals(ctx, a.ledger.Query, func(t ledger.Total) error {
 		a.sink.RestoreCount(t.Outcome, t.Category, t.Provider, t.SenderDomain, t.Attempts, t.Firsts)
 		return nil
 	}); err != nil {

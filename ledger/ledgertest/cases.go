@@ -496,7 +496,7 @@ func testTotals(t *testing.T, open Open) {
 		rollup(t, l, now)
 	}
 	got := make(map[ledger.Total]int)
-	if err := l.Totals(t.Context(), func(total ledger.Total) error { got[total]++; return nil }); err != nil {
+	if err := ledger.Totals(t.Context(), l.Query, func(total ledger.Total) error { got[total]++; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	want := map[ledger.Total]int{
@@ -507,7 +507,7 @@ func testTotals(t *testing.T, open Open) {
 		t.Errorf("totals (-want +got):\n%s", d)
 	}
 	stop := errors.New("stop")
-	if err := l.Totals(t.Context(), func(ledger.Total) error { return stop }); !errors.Is(err, stop) {
+	if err := ledger.Totals(t.Context(), l.Query, func(ledger.Total) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("Totals returned %v, want the error of yield", err)
 	}
 }

@@ -26,8 +26,6 @@ type Ledger interface {
 
 	// Lanes returns all lanes, by source and name.
 	Lanes(ctx context.Context) ([]ledger.Lane, error)
-	// Totals yields the all-time sums of counts.
-	Totals(ctx context.Context, yield func(ledger.Total) error) error
 	// DelayTotals returns the all-time delays, by provider and outcome.
 	DelayTotals(ctx context.Context) ([]ledger.DelayTotal, error)
 	// DomainCounts returns what happened at the limit recipient domains with

@@ -343,7 +343,7 @@ func (m *model) check(r *rapid.T, t *testing.T, l Ledger) {
 		w := want[key]
 		want[key] = [2]int64{w[0] + n[0], w[1] + n[1]}
 	}
-	if err := l.Totals(ctx, func(x ledger.Total) error {
+	if err := ledger.Totals(ctx, l.Query, func(x ledger.Total) error {
 		got[total{x.Outcome, x.Category, x.Provider, x.SenderDomain}] = [2]int64{x.Attempts, x.Firsts}
 		return nil
 	}); err != nil {

@@ -11,30 +11,6 @@ import (
 	"github.com/bouncemeter/bouncemeter/ledger/internal/counts"
 )
 
-// maxTotals is more than any ledger has.
-const maxTotals = 1 << 20
-
-// Totals yields the all-time sums, for counters that must not step back over a
-// restart.
-func (l *Ledger) Totals(ctx context.Context, yield func(ledger.Total) error) error {
-	rows, err := l.Query(ctx, ledger.Query{
-		By:    []ledger.Dimension{ledger.ByOutcome, ledger.ByCategory, ledger.ByProvider, ledger.BySenderDomain},
-		Limit: maxTotals,
-	})
-	if err != nil {
-		return err
-	}
-	for _, r := range rows {
-		if err := yield(ledger.Total{
-			Outcome: r.Keys[0], Category: r.Keys[1], Provider: r.Keys[2], SenderDomain: r.Keys[3],
-			Attempts: r.Attempts, Firsts: r.Firsts,
-		}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // DelayTotals returns the all-time delays, by provider and outcome.
 func (l *Ledger) DelayTotals(ctx context.Context) ([]ledger.DelayTotal, error) {
 	var all []ledger.DelayTotal
