@@ -161,7 +161,9 @@ func BenchmarkQuery(b *testing.B, l Ledger, days int) {
 		{"WindowsOver1h", func(ctx context.Context) error {
 			return l.Windows(ctx, now/minute*minute-hour, now/minute*minute, func(*ledger.Window) error { return nil })
 		}},
-		{"Totals", func(ctx context.Context) error { return ledger.Totals(ctx, l.Query, func(ledger.Total) error { return nil }) }},
+		{"Totals", func(ctx context.Context) error {
+			return ledger.Totals(ctx, l.Query, func(ledger.Total) error { return nil })
+		}},
 		{"Names", func(ctx context.Context) error { _, err := l.Names(ctx, ledger.BySenderDomain, 1000); return err }},
 	} {
 		b.Run(q.name, func(b *testing.B) {
