@@ -76,11 +76,15 @@ type baseline struct {
 
 func (d *Detector) baseline(s *series) baseline {
 	var b baseline
-	b.p = (s.a + a0) / (s.b + a0/d.parents[s.parent].q)
 	b.phi = s.dispersion()
-	b.p = min(b.p, maxNull)
-	b.u = min(b.p*upper(a0+s.a/b.phi), maxNull)
+	b.p = min(d.usual(s), maxNull)
+	b.u = min(b.p*upper(a0+float64(s.a)/b.phi), maxNull)
 	return b
+}
+
+// usual is the ratio of a series that is to be expected.
+func (d *Detector) usual(s *series) float64 {
+	return (float64(s.a) + a0) / (float64(s.b) + a0/d.parents[s.parent].q)
 }
 
 // upper is the multiple of a ratio known by some number of failures that it will
@@ -100,8 +104,8 @@ func upper(shape float64) float64 {
 func (s *series) learn(m int32, k, n, v, e float64) {
 	f := decay(m - s.last)
 	s.last = m
-	s.a = s.a*f + k
-	s.b = s.b*f + n
+	s.a = float32(float64(s.a)*f + k)
+	s.b = float32(float64(s.b)*f + n)
 	s.v = float32(float64(s.v)*f + v)
 	s.e = float32(float64(s.e)*f + e)
 }
@@ -121,13 +125,13 @@ func (d *Detector) pool(m int32) {
 	for i := range d.scopes {
 		s := &d.scopes[i]
 		p := &d.pools[s.pool]
-		p.sum += s.b * decay(m-s.last)
+		p.sum += float64(float64(s.b) * decay(m-s.last))
 		p.scopes++
 	}
 	for i := range d.scopes {
 		s := &d.scopes[i]
 		p := &d.pools[s.pool]
-		p.capped += min(s.b*decay(m-s.last), p.limit())
+		p.capped += min(float64(s.b)*decay(m-s.last), p.limit())
 	}
 	for i := range d.parents {
 		d.parents[i].a = 0
@@ -135,13 +139,13 @@ func (d *Detector) pool(m int32) {
 	for i := range d.series {
 		x := &d.series[i]
 		s := &d.scopes[x.scope]
-		b := s.b * decay(m-s.last)
+		b := float64(s.b) * decay(m-s.last)
 		if b == 0 {
 			continue
 		}
-		a := x.a * decay(m-x.last)
-		if x.flags&(flagFiring|flagFrozen) == 0 {
-			a += float64(x.pk) // else a beginning, when all failures are undecided, would seem to have none
+		a := float64(x.a) * decay(m-x.last)
+		if p := d.excursionOf(x); p != nil && x.flags&(flagFiring|flagFrozen) == 0 {
+			a += float64(p.k) // else a beginning, when all failures are undecided, would seem to have none
 		}
 		d.parents[x.parent].a += a * min(1, d.pools[s.pool].limit()/b)
 	}

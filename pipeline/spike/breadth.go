@@ -84,11 +84,12 @@ func (d *Detector) keyOf(s *series, edge uint8) groupKey {
 
 // group is what is known of series that share something.
 type group struct {
-	key groupKey
+	first int32 // series of it, which tells the key
+	edge  uint8
 	// The undecided present, since the minute since in which more than usual began
 	// to fail, or zero: k of n have failed where e were expected.
 	since   int32
-	k, n, e float64
+	k, n, e float32
 	// Failures and those usual of the last minutes, fading.
 	latelyK, latelyE float32
 
@@ -114,23 +115,30 @@ func (s *series) evidence(fade float32) float64 {
 
 var logManyTimes = math.Log(manyTimes)
 
-// memberOf makes a new series a member of its groups.
-func (d *Detector) memberOf(s *series) {
+// key returns what the series of a group share.
+func (d *Detector) key(g *group) groupKey { return d.keyOf(&d.series[g.first], g.edge) }
+
+// memberOf makes the series at place i a member of its groups.
+func (d *Detector) memberOf(i int32) {
+	s := &d.series[i]
 	s.groups = int32(len(d.memberships))
 	for _, edge := range d.rules[s.rule].edges {
 		k := d.keyOf(s, edge)
 		gi, ok := d.findGroup(k)
 		if !ok {
 			gi = int32(len(d.groups))
-			d.groups = append(d.groups, group{key: k})
-			d.groupOf.add(k.hash(), gi, func(i int32) uint64 { return d.groups[i].key.hash() })
+			d.groups = appendTight(d.groups, group{first: i, edge: edge})
+			d.groupOf.add(k.hash(), gi, func(i int32) uint64 {
+				k := d.key(&d.groups[i])
+				return k.hash()
+			})
 		}
-		d.memberships = append(d.memberships, gi)
+		d.memberships = appendTight(d.memberships, gi)
 	}
 }
 
 func (d *Detector) findGroup(k groupKey) (int32, bool) {
-	return d.groupOf.find(k.hash(), func(i int32) bool { return d.groups[i].key == k })
+	return d.groupOf.find(k.hash(), func(i int32) bool { return d.key(&d.groups[i]) == k })
 }
 
 // groupsOf returns the numbers of the groups of a series.
@@ -200,18 +208,19 @@ func (d *Detector) judgeBreadth(m int32) {
 		if g.since == 0 {
 			g.since = m
 		}
-		g.k += float64(g.nowK)
-		g.n += float64(g.nowN)
-		g.e += float64(g.nowE)
-		if r := &d.rules[g.key.rule]; float64(g.evidence) > r.h-math.Log(manyFor) && g.rising >= leastMany && g.k-g.e >= r.Gates.MinExcess {
+		g.k += g.nowK
+		g.n += g.nowN
+		g.e += g.nowE
+		if r := &d.rules[d.series[g.first].rule]; float64(g.evidence) > r.h-math.Log(manyFor) && g.rising >= leastMany && float64(g.k-g.e) >= r.Gates.MinExcess {
 			found = append(found, int32(i))
 		}
 	}
-	slices.SortFunc(found, func(a, b int32) int { return compareGroups(d.groups[a].key, d.groups[b].key) })
+	slices.SortFunc(found, func(a, b int32) int { return compareGroups(d.key(&d.groups[a]), d.key(&d.groups[b])) })
 	for _, gi := range found {
 		g := &d.groups[gi]
-		members := d.seriesOf(m, g.key)
-		if len(members) == 0 || d.manyOf(g.key) != nil || d.narrower(gi, members) {
+		k := d.key(g)
+		members := d.seriesOf(m, k)
+		if len(members) == 0 || d.manyOf(k) != nil || d.narrower(gi, members) {
 			continue
 		}
 		d.fireMany(m, g, members)
@@ -241,7 +250,7 @@ func (d *Detector) narrower(gi int32, members []int32) bool {
 		x := &d.series[i]
 		for n, oi := range d.groupsOf(x) {
 			edge := d.rules[x.rule].edges[n]
-			if oi == gi || seen[oi] || g.key.edge&^edge != 0 {
+			if oi == gi || seen[oi] || g.edge&^edge != 0 {
 				continue
 			}
 			seen[oi] = true
@@ -277,27 +286,28 @@ func (d *Detector) manyOf(k groupKey) *alert {
 }
 
 func (d *Detector) fireMany(m int32, g *group, members []int32) {
+	key := d.key(g)
 	labels := make(map[Dimension]string)
 	for i, dim := range nameDimensions {
-		if g.key.edge>>i&1 != 0 {
-			labels[dim] = d.names[i].all[g.key.ids[i]]
+		if key.edge>>i&1 != 0 {
+			labels[dim] = d.names[i].all[key.ids[i]]
 		}
 	}
-	if d.rules[g.key.rule].byCategory {
-		labels[Category] = g.key.category.String()
+	if d.rules[key.rule].byCategory {
+		labels[Category] = key.category.String()
 	}
-	a := d.begin(m, g.since, g.key.rule, g.key.category, labels, Breadth)
-	a.of, a.place, a.edge, a.ids = ofMany, -1, g.key.edge, g.key.ids
-	a.Failures, a.Attempts, a.expected = int64(g.k), int64(g.n), g.e
+	a := d.begin(m, g.since, key.rule, key.category, labels, Breadth)
+	a.of, a.place, a.edge, a.ids = ofMany, -1, key.edge, key.ids
+	a.Failures, a.Attempts, a.expected = int64(g.k), int64(g.n), float64(g.e)
 	a.phi, a.Dispersion = d.dispersion(members), d.dispersion(members)
-	a.Usual = g.e / g.n
+	a.Usual = a.expected / float64(g.n)
 	a.Null = min(a.Usual*manySlack, maxNull)
-	a.Score, a.Threshold = float64(g.evidence), d.rules[g.key.rule].h-math.Log(manyFor)
+	a.Score, a.Threshold = float64(g.evidence), d.rules[key.rule].h-math.Log(manyFor)
 	// The reverse test is in multiples of what is usual. What is measured when it
 	// fires is more than is true on average.
 	a.low = manyBack
-	a.high = max(math.Sqrt(a.low*g.k/g.e), 1.5*a.low)
-	a.Active = d.activeIn(m, g.key)
+	a.high = max(math.Sqrt(a.low*float64(g.k)/a.expected), 1.5*a.low)
+	a.Active = d.activeIn(m, key)
 	a.Cold = d.coldMost(m, members)
 	a.measure()
 	g.since, g.k, g.n, g.e = 0, 0, 0, 0
@@ -408,12 +418,11 @@ func (d *Detector) topOf(m int32, a *alert) (top []string) {
 
 // spreading reports whether others that have something in common with a series
 // seem to rise as well, but not yet enough for an alert of many.
-func (d *Detector) spreading(i int32) bool {
-	s := &d.series[i]
+func (d *Detector) spreading(s *series, x *excursion) bool {
 	p := d.baseline(s).p
 	for _, gi := range d.groupsOf(s) {
 		g := &d.groups[gi]
-		k, e := float64(g.latelyK)-float64(s.pk), float64(g.latelyE)-float64(float64(s.pn)*p)
+		k, e := float64(g.latelyK)-float64(x.k), float64(g.latelyE)-float64(float64(x.n)*p)
 		if g.rising >= leastMany-1 && k >= 3 && k > risingTimes*e && k-e > 2*math.Sqrt(max(e, 0)) {
 			return true
 		}
@@ -436,7 +445,7 @@ func (d *Detector) adopt(a *alert) {
 func (d *Detector) thaw(i int32) {
 	s := &d.series[i]
 	if s.flags &^= flagFrozen; s.flags&flagFiring == 0 {
-		s.clear()
+		d.clear(s)
 	}
 }
 
@@ -465,7 +474,7 @@ func (d *Detector) advanceBreadth(m int32, a *alert) {
 	busy := false
 	for _, i := range a.members {
 		sc := &d.scopes[d.series[i].scope]
-		total += sc.b
+		total += float64(sc.b)
 		busy = busy || sc.active(a.data)
 	}
 	var k, n, e, weighedK, weighedE float64
@@ -479,7 +488,7 @@ func (d *Detector) advanceBreadth(m int32, a *alert) {
 		if d.rules[s.rule].foreign {
 			ni += ki
 		}
-		w := min(1, maxPart*total/max(sc.b, 1))
+		w := min(1, maxPart*total/max(float64(sc.b), 1))
 		ki = min(ki, ni)
 		k += ki
 		n += ni

@@ -15,7 +15,7 @@ type Config struct {
 	// Rules are checked by Validate. None means DefaultRules.
 	Rules []Rule
 	// MaxSeries bounds the series; the least recently active are forgotten when
-	// there are more, and counted. Zero means 200,000, some 40 MB.
+	// there are more, and counted. Zero means 200,000, some 25 MB.
 	MaxSeries int
 	// Location is used for the times of day in texts, and for the hours of the
 	// week that rules of the kinds silence, drop and surge compare. Nil is UTC.
@@ -57,11 +57,13 @@ type Detector struct {
 	pools  []pool // what the scopes of a view have in common: their domains left out
 	inPool map[scopeKey]int32
 
-	series   []series
-	parents  []parent
-	parentOf map[parentKey]int32
-	groups   []group
-	groupOf  index
+	series     []series
+	excursions []excursion
+	free       []int32 // places plus 1 of excursions that are over
+	parents    []parent
+	parentOf   map[parentKey]int32
+	groups     []group
+	groupOf    index
 	// memberships are the groups of each series, from series.groups on.
 	memberships []int32
 	flows       []flow
@@ -75,7 +77,6 @@ type Detector struct {
 	changes    []Change
 	farewells  []Change // ends of alerts whose rules are gone, not told yet
 	rowScopes  []int32  // of each row and view
-	fresh      []fresh
 	found      []int32
 	touched    []int32 // series with failures
 	candidates []int32 // series that would fire alone
@@ -177,16 +178,16 @@ type scopeKey struct {
 // scope is what attempts are summed over in one view: the denominator that its
 // series share.
 type scope struct {
-	key     scopeKey
-	head    int32   // first series, or -1
-	pool    int32   // what it has in common with others
-	first   int32   // minute of the first attempt
-	last    int32   // minute of the last attempt
-	stamp   int32   // minute that n is of
-	n       uint32  // attempts in that minute
-	b       float64 // attempts, decayed as the baseline's
-	recent  float32 // attempts, decayed with a half-life of half an hour
-	watched bool    // one of its series has a watch
+	key    scopeKey
+	head   int32   // first series, or -1
+	pool   int32   // what it has in common with others
+	first  int32   // minute of the first attempt
+	last   int32   // minute of the last attempt
+	stamp  int32   // minute that n is of
+	n      uint32  // attempts in that minute
+	b      float32 // attempts, decayed as the baseline's
+	recent float32 // attempts, decayed with a half-life of half an hour
+	watch  int32   // the first watch of its series in this minute: its place plus 1, or zero
 }
 
 // fresh is a row that needs a scope or series which does not exist yet.
@@ -323,6 +324,9 @@ func (d *Detector) Open() []Alert {
 // longer gap is skipped: nothing is known about it.
 const maxGap = 7 * 1440
 
+// maxMinute is the last minute that can be judged, in the year 6053.
+const maxMinute = math.MaxInt32 - 2*maxGap
+
 // Window judges the closed minute that begins at start, in Unix seconds: rows
 // are all its counts, in any order. It returns what changed, in a fixed order.
 //
@@ -331,7 +335,7 @@ const maxGap = 7 * 1440
 // repeating the last call after a crash does no harm.
 func (d *Detector) Window(start int64, rows []Row) []Change {
 	m := start / 60
-	if start%60 != 0 || m <= 0 || m > math.MaxInt32-2*maxGap || int32(m) < d.next {
+	if start%60 != 0 || m <= 0 || m > maxMinute || int32(m) < d.next {
 		d.ignored++
 		return nil
 	}
@@ -367,8 +371,9 @@ func (d *Detector) judge(m int32, rows []Row) {
 	for _, i := range d.touched {
 		d.series[i].k = 0
 	}
-	d.touched = d.touched[:0]
+	d.touched = emptied(d.touched)
 	if m%poolEvery == 0 {
+		d.compact()
 		d.forget(m)
 	}
 }
@@ -377,8 +382,8 @@ func (d *Detector) judge(m int32, rows []Row) {
 // created afterwards in the order of its names, so that neither numbers nor
 // places depend on the order of rows.
 func (d *Detector) count(m int32, rows []Row) {
-	d.fresh = d.fresh[:0]
-	d.rowScopes = slices.Grow(d.rowScopes[:0], len(rows)*len(d.views))[:len(rows)*len(d.views)]
+	var unknown []fresh // there is hardly ever any
+	d.rowScopes = slices.Grow(emptied(d.rowScopes), len(rows)*len(d.views))[:len(rows)*len(d.views)]
 	var codes codes
 	for i := range rows {
 		r := &rows[i]
@@ -395,19 +400,19 @@ func (d *Detector) count(m int32, rows []Row) {
 			}
 			si, found := d.findScope(v, r)
 			if !found || !d.add(m, si, o, c, r.Firsts, rules) {
-				d.fresh = append(d.fresh, fresh{uint32(v), int32(i)})
+				unknown = append(unknown, fresh{uint32(v), int32(i)})
 				continue
 			}
 			*place = si
 		}
 	}
-	slices.SortFunc(d.fresh, func(a, b fresh) int {
+	slices.SortFunc(unknown, func(a, b fresh) int {
 		if a.view != b.view {
 			return cmp.Compare(a.view, b.view)
 		}
 		return compareRows(&rows[a.row], &rows[b.row])
 	})
-	for _, f := range d.fresh {
+	for _, f := range unknown {
 		r := &rows[f.row]
 		o, c, _ := codes.of(r)
 		rules := d.views[f.view].match[o][c]
@@ -498,7 +503,7 @@ func (d *Detector) insertScope(s scope) int32 {
 	si := int32(len(d.scopes))
 	s.head = -1
 	s.pool = d.poolOf(s.key)
-	d.scopes = append(d.scopes, s)
+	d.scopes = appendTight(d.scopes, s)
 	d.byKey.add(s.key.hash(), si, func(i int32) uint64 { return d.scopes[i].key.hash() })
 	return si
 }
@@ -630,8 +635,8 @@ func (d *Detector) insertSeries(x series) {
 	x.parent = pi
 	x.next = s.head
 	s.head = int32(len(d.series))
-	d.memberOf(&x)
-	d.series = append(d.series, x)
+	d.series = appendTight(d.series, x)
+	d.memberOf(s.head)
 }
 
 // labels names the series of a rule and scope.

@@ -13,6 +13,7 @@ import (
 // first suspicion on.
 type watch struct {
 	series   int32
+	next     int32     // in the same scope: its place plus 1, or zero
 	elements []element // by dimension and name
 }
 
@@ -44,7 +45,7 @@ func (d *Detector) watch(rows []Row) {
 	kept := d.watches[:0]
 	for _, w := range d.watches {
 		s := &d.series[w.series]
-		if s.flags&(flagAlert|flagHeld) == 0 && s.top() == 0 {
+		if s.flags&(flagAlert|flagHeld) == 0 && d.top(s) == 0 {
 			s.flags &^= flagWatch
 			continue
 		}
@@ -56,27 +57,25 @@ func (d *Detector) watch(rows []Row) {
 	}
 	d.watches = kept
 
-	byScope := make(map[int32][]*watch, len(d.watches))
 	for i := range d.scopes {
-		d.scopes[i].watched = false
+		d.scopes[i].watch = 0
 	}
 	for i := range d.watches {
 		w := &d.watches[i]
-		si := d.series[w.series].scope
-		d.scopes[si].watched = true
-		byScope[si] = append(byScope[si], w)
+		s := &d.scopes[d.series[w.series].scope]
+		w.next, s.watch = s.watch, int32(i)+1
 	}
 	var codes codes
 	for i := range rows {
 		for v := range d.views {
 			si := d.rowScopes[i*len(d.views)+v]
-			if si < 0 || !d.scopes[si].watched {
+			if si < 0 || d.scopes[si].watch == 0 {
 				continue
 			}
 			r := &rows[i]
 			o, c, _ := codes.of(r)
-			for _, w := range byScope[si] {
-				d.note(w, r, o, c, &d.views[v])
+			for at := d.scopes[si].watch; at != 0; at = d.watches[at-1].next {
+				d.note(&d.watches[at-1], r, o, c, &d.views[v])
 			}
 		}
 	}
@@ -239,8 +238,7 @@ func (d *Detector) elementsOf(m int32, members []int32, with uint8) []element {
 		fade := float64(recentFades[ago])
 		for n, dim := range nameDimensions {
 			if with>>n&1 != 0 {
-				p := (s.a + a0) / (s.b + a0/d.parents[s.parent].q)
-				sum.add(dim, d.names[n].all[d.scopes[s.scope].key.ids[n]], fade*float64(s.rk), fade*float64(s.re)/p)
+				sum.add(dim, d.names[n].all[d.scopes[s.scope].key.ids[n]], fade*float64(s.rk), fade*float64(s.re)/d.usual(s))
 			}
 		}
 	}

@@ -87,7 +87,7 @@ func (d *Detector) rebuild(ruleTo, viewTo []int, keep func(int32) bool) {
 	old := *d
 	d.names = [nameKinds]names{}
 	d.scopes, d.pools, d.series, d.parents, d.flows, d.meters, d.watches, d.alerts = nil, nil, nil, nil, nil, nil, nil, nil
-	d.groups, d.memberships, d.groupOf, d.byKey = nil, nil, index{}, index{}
+	d.excursions, d.free, d.groups, d.memberships, d.groupOf, d.byKey = nil, nil, nil, nil, index{}, index{}
 	d.inPool, d.parentOf, d.places = make(map[scopeKey]int32), make(map[parentKey]int32), make(map[place]int32)
 
 	none := func(n int) []int32 {
@@ -129,6 +129,9 @@ func (d *Detector) rebuild(ruleTo, viewTo []int, keep func(int32) bool) {
 		}
 		was := &old.parents[x.parent]
 		x.scope, x.rule, x.k = p.scope, p.rule, 0
+		if x.excursion != 0 {
+			d.excur(&x, old.excursions[x.excursion-1])
+		}
 		seriesTo[i] = int32(len(d.series))
 		d.insertSeries(x)
 		now := &d.parents[d.series[seriesTo[i]].parent]
@@ -152,18 +155,19 @@ func (d *Detector) rebuild(ruleTo, viewTo []int, keep func(int32) bool) {
 		}
 	}
 	for i := range old.groups {
-		g := old.groups[i]
-		if ruleTo[g.key.rule] < 0 {
+		g := &old.groups[i]
+		k := old.key(g)
+		if ruleTo[k.rule] < 0 {
 			continue
 		}
-		g.key.rule = uint8(ruleTo[g.key.rule])
+		k.rule = uint8(ruleTo[k.rule])
 		known := true
-		for n := range g.key.ids {
-			if g.key.edge>>n&1 != 0 && known {
-				g.key.ids[n], known = d.names[n].find(old.names[n].all[g.key.ids[n]])
+		for n := range k.ids {
+			if k.edge>>n&1 != 0 && known {
+				k.ids[n], known = d.names[n].find(old.names[n].all[k.ids[n]])
 			}
 		}
-		if gi, ok := d.findGroup(g.key); ok && known {
+		if gi, ok := d.findGroup(k); ok && known {
 			now := &d.groups[gi]
 			now.since, now.k, now.n, now.e, now.latelyK, now.latelyE = g.since, g.k, g.n, g.e, g.latelyK, g.latelyE
 		}

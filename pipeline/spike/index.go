@@ -47,6 +47,26 @@ func (x *index) put(hash uint64, slot int32) {
 	x.slots[i] = slot
 }
 
+// appendTight appends with room for a sixteenth more rather than for a quarter
+// where there are many: most of what there is was there at the beginning.
+func appendTight[T any](all []T, x T) []T {
+	if len(all) == cap(all) {
+		grown := make([]T, len(all), len(all)+len(all)/16+16)
+		copy(grown, all)
+		all = grown
+	}
+	return append(all, x)
+}
+
+// emptied returns all without its elements, for the next minute, and gives room
+// back that few minutes need.
+func emptied[T any](all []T) []T {
+	if cap(all) > 4*len(all)+1024 {
+		return nil
+	}
+	return all[:0]
+}
+
 // mix adds a number to a hash; the constants are those of splitmix64.
 func mix(hash, number uint64) uint64 {
 	hash = (hash ^ number) * 0xbf58476d1ce4e5b9

@@ -42,7 +42,7 @@ type alert struct {
 	fixed Severity // decided by the windows of a burn rate, if not empty
 
 	// What was usual before the series was set to what it does while it persists.
-	past [4]float64
+	past [4]float32
 }
 
 // subject says what an alert is of.
@@ -138,8 +138,8 @@ func (d *Detector) fireSingles(m int32) {
 	slices.Sort(d.candidates)
 	for _, i := range d.candidates {
 		s := &d.series[i]
-		if s.flags&flagHeld == 0 && s.waited < maxWait && d.spreading(i) {
-			s.waited++
+		if x := d.excursionOf(s); s.flags&flagHeld == 0 && x.waited < maxWait && d.spreading(s, x) {
+			x.waited++
 			continue
 		}
 		d.fire(m, i)
@@ -148,22 +148,23 @@ func (d *Detector) fireSingles(m int32) {
 
 func (d *Detector) fire(m, i int32) {
 	s := &d.series[i]
+	x := d.excursionOf(s)
 	b := d.baseline(s)
 	a := d.alertOf(i)
 	switch {
 	case a == nil:
-		a = d.begin(m, s.since, s.rule, s.category, d.labels(s.rule, s.scope, s.category), d.rules[s.rule].Kind)
+		a = d.begin(m, x.since, s.rule, s.category, d.labels(s.rule, s.scope, s.category), d.rules[s.rule].Kind)
 		a.of, a.place = ofSeries, i
 		a.Cold = m-d.scopes[s.scope].first < coldFor
 		s.flags |= flagAlert
-		a.Failures, a.Attempts = int64(s.pk), int64(s.pn)
-		a.expected = float64(s.pn) * b.p
+		a.Failures, a.Attempts = int64(x.k), int64(x.n)
+		a.expected = float64(x.n) * b.p
 	case a.State == Resolved: // it came back
 		a.Flaps++
 		a.Ending, a.Resolved = "", time.Time{}
-		a.Failures += int64(s.pk)
-		a.Attempts += int64(s.pn)
-		a.expected += float64(s.pn) * b.p
+		a.Failures += int64(x.k)
+		a.Attempts += int64(x.n)
+		a.expected += float64(x.n) * b.p
 	default:
 		// It persists and is getting worse: the past is that of before, so the
 		// counts since then are already in.
@@ -173,13 +174,13 @@ func (d *Detector) fire(m, i int32) {
 		a.low, a.phi = backTo*b.u, b.phi
 	}
 	a.State = Firing
-	a.Score = s.top()
+	a.Score = x.top()
 	a.fired, a.changed, a.data = m, m, m
 	a.measure()
-	a.high = a.surely(float64(s.pk), float64(s.pn))
+	a.high = a.surely(float64(x.k), float64(x.n))
 	a.restart(m)
 	s.flags |= flagFiring
-	s.clear()
+	d.clear(s)
 	d.adopt(a)
 	d.describe(m, a, []int32{i})
 	d.tell(m, a)
@@ -358,11 +359,11 @@ func rank(s Severity) int { return slices.Index(severities, s) }
 // so that it can get worse and be noticed. What was usual is kept.
 func (d *Detector) rebase(m int32, a *alert) {
 	s := &d.series[a.place]
-	a.past = [4]float64{s.a, s.b, float64(s.v), float64(s.e)}
-	n := min(float64(a.Attempts), max(s.b, 100))
-	s.a, s.b, s.v, s.e = a.Ratio*n, n, 0, 0
+	a.past = [4]float32{s.a, s.b, s.v, s.e}
+	n := min(float64(a.Attempts), max(float64(s.b), 100))
+	s.a, s.b, s.v, s.e = float32(a.Ratio*n), float32(n), 0, 0
 	s.last = m
-	s.clear()
+	d.clear(s)
 	s.flags &^= flagFiring
 }
 
@@ -374,13 +375,13 @@ func (d *Detector) release(m int32, a *alert, before bool) {
 		return
 	}
 	s := &d.series[a.place]
-	if before && a.past != [4]float64{} {
-		s.a, s.b, s.v, s.e = a.past[0], a.past[1], float32(a.past[2]), float32(a.past[3])
+	if before && a.past != [4]float32{} {
+		s.a, s.b, s.v, s.e = a.past[0], a.past[1], a.past[2], a.past[3]
 		s.last = m
 	}
-	a.past = [4]float64{}
+	a.past = [4]float32{}
 	s.flags &^= flagFiring
-	s.clear()
+	d.clear(s)
 }
 
 // describe fills in where the excess comes from and what is as usual.
@@ -425,7 +426,7 @@ func (d *Detector) unchanged(m int32, a *alert) (all []string) {
 			others[s.key.ids[i]] = true
 			for x := s.head; x >= 0; x = d.series[x].next {
 				o := &d.series[x]
-				raised = raised || o.rule == a.rule && o.category == a.category && (o.flags&flagFiring != 0 || o.top() > raisedAbove)
+				raised = raised || o.rule == a.rule && o.category == a.category && (o.flags&flagFiring != 0 || d.top(o) > raisedAbove)
 			}
 		}
 		if len(others) == 0 || raised {

@@ -44,36 +44,70 @@ const (
 var alternatives = [...]float64{4, 10, 30}
 
 // series is what a rule knows of one combination of names. It is kept small:
-// there may be a hundred thousand.
+// there may be a hundred thousand. Sums that fade are rounded to 24 bits, some
+// millionths of what they are.
 type series struct {
 	scope, next int32
 	parent      int32
+	groups      int32 // the first of its groups in Detector.memberships
+	excursion   int32 // place of its excursion plus 1, or zero
 	rule        uint8
 	category    event.Category
 	flags       uint8
-	waited      uint8 // minutes that firing was put off for an alert of many
 
-	// The past, decayed up to the minute last.
-	last int32
-	a, b float64 // failures and attempts
-	v, e float32 // squared deviations of minutes, and what chance would make
+	days uint8 // that the month has, up to 255
 	// The month, for trends: averages of a and b over days.
 	monthA, monthB float32
 
-	// The undecided present: the score of each alternative, and what came since
-	// they left zero at the minute since.
+	// The past, decayed up to the minute last.
+	last int32
+	a, b float32 // failures and attempts
+	v, e float32 // squared deviations of minutes, and what chance would make
+
+	k uint32 // failures in the minute being judged
+	// For alerts of many: failures and those usual, both fading, up to the scope's
+	// last minute; and those usual in that minute.
+	rk, re, now float32
+}
+
+// excursion is the undecided present of a series: the score of each alternative,
+// and what came since they left zero at the minute since. Most series have none
+// most of the time.
+type excursion struct {
 	score   [len(alternatives)]float32
 	since   int32
-	pk, pn  uint32
-	pv, pe  float32
-	days    uint16 // that the month has
-	windows uint8  // minutes with failures, up to 255
-	k       uint32 // failures in the minute being judged
+	k, n    uint32
+	v, e    float32
+	windows uint8 // minutes with failures, up to 255
+	waited  uint8 // minutes that firing was put off for an alert of many
+}
 
-	// For alerts of many: failures and those usual, both fading, up to the scope's
-	// last minute; those usual in that minute; and the first of its groups.
-	rk, re, now float32
-	groups      int32
+// excursionOf returns the excursion of a series, or nil.
+func (d *Detector) excursionOf(s *series) *excursion {
+	if s.excursion == 0 {
+		return nil
+	}
+	return &d.excursions[s.excursion-1]
+}
+
+// excur begins an excursion of a series that has none.
+func (d *Detector) excur(s *series, x excursion) *excursion {
+	if n := len(d.free); n > 0 {
+		s.excursion, d.free = d.free[n-1], d.free[:n-1]
+		d.excursions[s.excursion-1] = x
+	} else {
+		d.excursions = appendTight(d.excursions, x)
+		s.excursion = int32(len(d.excursions))
+	}
+	return &d.excursions[s.excursion-1]
+}
+
+// clear forgets the undecided present.
+func (d *Detector) clear(s *series) {
+	if s.excursion != 0 {
+		d.free = append(d.free, s.excursion)
+		s.excursion = 0
+	}
 }
 
 // Flags of a series.
@@ -86,8 +120,29 @@ const (
 	flagTrend              // it has an open alert for its trend
 )
 
-// top is the greatest score.
-func (s *series) top() float64 { return float64(max(s.score[0], s.score[1], s.score[2])) }
+// compact gives the room of excursions back that many had at the same time.
+func (d *Detector) compact() {
+	if 4*(len(d.excursions)-len(d.free)) > len(d.excursions) || len(d.excursions) < 256 {
+		return
+	}
+	old := d.excursions
+	d.excursions, d.free = nil, nil
+	for i := range d.series {
+		if s := &d.series[i]; s.excursion != 0 {
+			d.excur(s, old[s.excursion-1])
+		}
+	}
+}
+
+// top is the greatest score of a series.
+func (d *Detector) top(s *series) float64 {
+	if x := d.excursionOf(s); x != nil {
+		return x.top()
+	}
+	return 0
+}
+
+func (x *excursion) top() float64 { return float64(max(x.score[0], x.score[1], x.score[2])) }
 
 // judgeRatios adds the minute's evidence to all series that were active.
 func (d *Detector) judgeRatios(m int32) {
@@ -105,7 +160,7 @@ func (d *Detector) judgeRatios(m int32) {
 		for x := s.head; x >= 0; x = d.series[x].next {
 			d.judgeSeries(m, x, s.n, fade)
 		}
-		s.b = s.b*decay(minutes) + float64(s.n)
+		s.b = float32(float64(s.b)*decay(minutes) + float64(s.n))
 		s.recent = s.recent*recentDecay(minutes) + float32(s.n)
 		s.last = m
 	}
@@ -152,7 +207,7 @@ func (d *Detector) judgeSeries(m, i int32, attempts uint32, fade float32) {
 	}
 	k = min(k, n)
 	kf, nf := float64(k), float64(n)
-	p := min((s.a+a0)/(s.b+a0/d.parents[s.parent].q), maxNull)
+	p := min(d.usual(s), maxNull)
 	usual := float64(p * nf)
 	s.now = float32(usual)
 	s.rk = float32(s.rk*fade) + float32(k)
@@ -160,65 +215,59 @@ func (d *Detector) judgeSeries(m, i int32, attempts uint32, fade float32) {
 	if n == 0 || s.flags&flagFiring != 0 {
 		return // an alert that fires looks at its counts itself
 	}
-	if k == 0 && s.score == ([len(alternatives)]float32{}) {
+	x := d.excursionOf(s)
+	if k == 0 && x == nil {
 		if s.flags&flagFrozen == 0 {
 			s.learn(m, 0, nf, usual*usual, usual*(1-p))
 		}
 		return
 	}
 	b := d.baseline(s)
-	if s.score == ([len(alternatives)]float32{}) {
-		s.since, s.pk, s.pn, s.pv, s.pe, s.windows = m, 0, 0, 0, 0, 0
+	if x == nil {
+		x = d.excur(s, excursion{since: m})
 	}
 	undecided := false
 	for j, times := range alternatives {
 		p1 := min(times*b.u, 1-(1-b.u)/3)
 		gain := (kf*math.Log(p1/b.u) + (nf-kf)*math.Log((1-p1)/(1-b.u))) / b.phi
-		s.score[j] = max(0, s.score[j]+float32(gain))
-		undecided = undecided || s.score[j] > 0 && (k > 0 || s.score[j] > faint)
+		x.score[j] = max(0, x.score[j]+float32(gain))
+		undecided = undecided || x.score[j] > 0 && (k > 0 || x.score[j] > faint)
 	}
 	off := kf - float64(b.p*nf)
-	s.pk, s.pn = saturate(s.pk, k), saturate(s.pn, n)
-	s.pv += float32(off * off)
-	s.pe += float32(nf * b.p * (1 - b.p))
-	if k > 0 && s.windows < math.MaxUint8 {
-		s.windows++
+	x.k, x.n = saturate(x.k, k), saturate(x.n, n)
+	x.v += float32(off * off)
+	x.e += float32(nf * b.p * (1 - b.p))
+	if k > 0 && x.windows < math.MaxUint8 {
+		x.windows++
 	}
-	if !undecided || m-s.since >= longest {
-		d.settle(m, s)
+	if !undecided || m-x.since >= longest {
+		d.settle(m, s, x)
 		return
 	}
-	top := s.top()
+	top := x.top()
 	if top > watchAbove && s.flags&flagWatch == 0 {
 		s.flags |= flagWatch
-		d.scopes[s.scope].watched = true
 		d.watches = append(d.watches, watch{series: i})
 	}
-	if top > d.rules[s.rule].h && d.rules[s.rule].Kind == Ratio && d.passes(s, b) {
+	if top > d.rules[s.rule].h && d.rules[s.rule].Kind == Ratio && d.passes(s, x, b) {
 		d.candidates = append(d.candidates, i)
 	}
 }
 
 // settle ends an excursion that was nothing: what came is learned, unless it was
 // part of an alert of many, which would make the exception usual.
-func (d *Detector) settle(m int32, s *series) {
+func (d *Detector) settle(m int32, s *series, x *excursion) {
 	if s.flags&flagFrozen == 0 {
-		s.learn(m, float64(s.pk), float64(s.pn), float64(s.pv), float64(s.pe))
+		s.learn(m, float64(x.k), float64(x.n), float64(x.v), float64(x.e))
 	}
-	s.clear()
-}
-
-// clear forgets the undecided present.
-func (s *series) clear() {
-	s.score = [len(alternatives)]float32{}
-	s.pk, s.pn, s.pv, s.pe, s.windows, s.waited = 0, 0, 0, 0, 0, 0
+	d.clear(s)
 }
 
 // passes reports whether a rise is big enough to matter.
-func (d *Detector) passes(s *series, b baseline) bool {
+func (d *Detector) passes(s *series, x *excursion, b baseline) bool {
 	g := &d.rules[s.rule].Gates
-	k, n := float64(s.pk), float64(s.pn)
+	k, n := float64(x.k), float64(x.n)
 	r := k / n
-	return int(s.pk) >= g.MinFailures && int(s.windows) >= g.MinWindows &&
+	return int(x.k) >= g.MinFailures && int(x.windows) >= g.MinWindows &&
 		r >= max(g.MinRatio, g.MinTimes*b.p, b.p+g.MinRise) && k-b.p*n >= g.MinExcess
 }

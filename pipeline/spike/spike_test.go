@@ -542,10 +542,12 @@ func TestYear(t *testing.T) {
 	}
 	rules := append(DefaultRules(), Rule{Name: "wordings", Kind: Template, By: []Dimension{Provider}},
 		Rule{Name: "burn", Kind: Burn, Objective: 0.99, By: []Dimension{Provider}}, Rule{Name: "drop", Kind: Drop, By: []Dimension{Provider}})
+	before := heap()
 	d := detector(t, Config{Rules: rules})
 	r := rand.New(rand.NewPCG(12, 0))
 	var rows []Row
 	var half, year int
+	var heapHalf, heapYear int64
 	for m := range 365 * day {
 		today := m / day
 		if m%10 != 0 && m%day != day/2 {
@@ -580,21 +582,31 @@ func TestYear(t *testing.T) {
 			} else if today >= 180 {
 				year = max(year, size)
 			}
+			switch today {
+			case 179:
+				heapHalf = heap() - before
+			case 364:
+				heapYear = heap() - before
+			}
 		}
 	}
 	// A wording takes some ten bytes, up to mostWordings a provider.
 	if allowed := half + half/5 + 180*12; year > allowed {
 		t.Errorf("the state takes %d bytes in the second half of the year, %d in the first", year, half)
 	}
+	if allowed := heapHalf + heapHalf/5 + 180*100; heapYear > allowed {
+		t.Errorf("the detector takes %d bytes of the heap after a year, %d after half of it", heapYear, heapHalf)
+	}
 	if n := len(d.alerts); n > 100 {
 		t.Errorf("%d alerts are kept", n)
 	}
 }
 
-// BenchmarkWindow is a minute of 20,000 series: 5,000 pairs of a domain and a
-// provider with mail in four of five minutes, four categories each.
-func BenchmarkWindow(b *testing.B) {
-	const pairs, minutes = 5000, 40
+// crowd makes minutes of 5,000 pairs of a domain and a provider with mail in four
+// of five minutes, a hundredth of which fails for one of four reasons each. In the
+// first five minutes all of it does, so that all have a series from then on.
+func crowd() (rules []Rule, minute func(m int) []Row) {
+	const pairs, minutes, beginning = 5000, 40, 5
 	all := []string{"spf_failed", "user_unknown", "rate_limited", "spam_content"}
 	r := rand.New(rand.NewPCG(1, 1))
 	windows := make([][]Row, minutes)
@@ -606,36 +618,73 @@ func BenchmarkWindow(b *testing.B) {
 			x := Row{Source: "mta1", Outcome: "delivered", Provider: providers[i%4], SenderDomain: fmt.Sprintf("d%d.example", i/4), Host: "mx1", Firsts: int64(1 + r.IntN(10))}
 			windows[m] = append(windows[m], x)
 			for c, name := range all {
-				if r.Float64() < 0.01 || m == 0 && i%5 == c%5 || m < 5 {
+				if r.Float64() < 0.01 || m == 0 && i%5 == c%5 || m < beginning {
 					x.Outcome, x.Category, x.Firsts = "bounced", name, 1
 					windows[m] = append(windows[m], x)
 				}
 			}
 		}
 	}
-	var before, after runtime.MemStats
+	rules = []Rule{{Name: "crowd", Kind: Ratio, By: []Dimension{SenderDomain, Provider, Category}, Match: Match{Categories: all}}}
+	return rules, func(m int) []Row {
+		if m < minutes {
+			return windows[m]
+		}
+		return windows[beginning+m%(minutes-beginning)]
+	}
+}
+
+// heap is what is in use after a collection.
+func heap() int64 {
+	var s runtime.MemStats
 	runtime.GC()
-	runtime.ReadMemStats(&before)
-	d := detector(b, Config{Rules: []Rule{{Name: "bench", Kind: Ratio, By: []Dimension{SenderDomain, Provider, Category}, Match: Match{Categories: all}}}})
+	runtime.ReadMemStats(&s)
+	return int64(s.HeapAlloc)
+}
+
+// bytesPerSeries is the most that a series may take of the heap, with all that
+// belongs to it.
+const bytesPerSeries = 160
+
+func TestBytesPerSeries(t *testing.T) {
+	rules, minute := crowd()
+	for name, rules := range map[string][]Rule{"one rule by reason": rules, "built-in rules": DefaultRules()} {
+		t.Run(name, func(t *testing.T) {
+			before := heap()
+			d := detector(t, Config{Rules: rules})
+			for m := range 301 {
+				d.Window(start+int64(m)*60, minute(m))
+			}
+			n := int64(d.Stats().Series)
+			got := (heap() - before) / n
+			t.Logf("%d series of %d scopes, %d B each", n, len(d.scopes), got)
+			if n < 15000 || got > bytesPerSeries {
+				t.Errorf("%d series take %d B each, at most %d are allowed", n, got, bytesPerSeries)
+			}
+			runtime.KeepAlive(d)
+		})
+	}
+}
+
+// BenchmarkWindow is a minute of 20,000 series.
+func BenchmarkWindow(b *testing.B) {
+	rules, minute := crowd()
+	before := heap()
+	d := detector(b, Config{Rules: rules})
 	m := 0
 	for ; m < 300; m++ {
-		w := m % minutes
-		if m >= minutes {
-			w = 5 + m%(minutes-5) // the first five make all series
-		}
-		d.Window(start+int64(m)*60, windows[w])
+		d.Window(start+int64(m)*60, minute(m))
 	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
+	held := heap() - before
 	n := float64(len(d.series))
 	b.ReportAllocs()
 	b.ResetTimer()
 	for b.Loop() {
-		d.Window(start+int64(m)*60, windows[5+m%(minutes-5)])
+		d.Window(start+int64(m)*60, minute(m))
 		m++
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/series")
-	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/n, "B/series")
+	b.ReportMetric(float64(held)/n, "B/series")
 	b.ReportMetric(float64(len(d.State()))/n, "stored-B/series")
 	b.ReportMetric(n, "series")
 }

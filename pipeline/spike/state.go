@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
 
 	"github.com/bouncemeter/bouncemeter/event"
 )
 
 // stateVersion is that of the form of State. It changes with the form.
-const stateVersion = 2
+const stateVersion = 3
 
 // ErrState means that a stored state cannot be used. The remedy is to begin anew
 // and judge the stored windows again.
@@ -42,7 +43,10 @@ func (d *Detector) Restore(state []byte) error {
 		return fmt.Errorf("%w: it has version %d, known is %d", ErrState, version, stateVersion)
 	}
 	ruleTo, viewTo := d.code(c)
-	if c.err != nil || len(c.data) > 0 {
+	if c.err != nil {
+		return fmt.Errorf("%w: %w", ErrState, c.err)
+	}
+	if len(c.data) > 0 {
 		return fmt.Errorf("%w: it does not end where it should", ErrState)
 	}
 	if !d.sound(ruleTo, viewTo) {
@@ -57,14 +61,29 @@ func (d *Detector) Restore(state []byte) error {
 type coder struct {
 	data    []byte
 	reading bool
+	until   int32 // no minute is later
 	err     error
 }
 
-// take returns the next n bytes.
+// What can be wrong with bytes whose checksum is right.
+var (
+	errShort  = errors.New("it ends too early")
+	errNumber = errors.New("a number is out of its range")
+	errAlert  = errors.New("an alert cannot be read")
+)
+
+// fail keeps the first error. Nothing is read after it.
+func (c *coder) fail(err error) {
+	if c.err == nil {
+		c.err, c.data = err, nil
+	}
+}
+
+// take returns the next n bytes, or nil.
 func (c *coder) take(n int) []byte {
-	if c.err != nil || n < 0 || n > len(c.data) {
-		c.err = ErrState
-		return make([]byte, min(max(n, 0), 8)) // enough for a number
+	if n < 0 || n > len(c.data) {
+		c.fail(errShort)
+		return nil
 	}
 	b := c.data[:n]
 	c.data = c.data[n:]
@@ -77,32 +96,50 @@ func number[T ~int | ~int32 | ~int64 | ~uint8 | ~uint16 | ~uint32 | ~uint64](c *
 		return
 	}
 	x, n := binary.Varint(c.data)
-	if c.err != nil || n <= 0 {
-		c.err = ErrState
+	if n <= 0 {
+		c.fail(errShort)
 		return
 	}
 	c.data = c.data[n:]
 	if *v = T(x); int64(*v) != x {
-		c.err = ErrState
+		c.fail(errNumber)
 	}
 }
 
+// minute codes minutes that have been judged, the next one, or zero. They are used
+// for places in tables, so no other may be read.
+func (c *coder) minute(all ...*int32) {
+	for _, v := range all {
+		if number(c, v); c.reading && (*v < 0 || *v > c.until) {
+			c.fail(errNumber)
+		}
+	}
+}
+
+// maxSum is more than any sum that is kept can be.
+const maxSum = 1e18
+
+// float codes sums, ratios and scores: none is negative, infinite or no number.
 func (c *coder) float(all ...*float64) {
 	for _, v := range all {
-		if c.reading {
-			*v = math.Float64frombits(binary.BigEndian.Uint64(c.take(8)))
-		} else {
+		if !c.reading {
 			c.data = binary.BigEndian.AppendUint64(c.data, math.Float64bits(*v))
+		} else if b := c.take(8); b != nil {
+			if *v = math.Float64frombits(binary.BigEndian.Uint64(b)); !(*v >= 0 && *v <= maxSum) {
+				c.fail(errNumber)
+			}
 		}
 	}
 }
 
 func (c *coder) float32(all ...*float32) {
 	for _, v := range all {
-		if c.reading {
-			*v = math.Float32frombits(binary.BigEndian.Uint32(c.take(4)))
-		} else {
+		if !c.reading {
 			c.data = binary.BigEndian.AppendUint32(c.data, math.Float32bits(*v))
+		} else if b := c.take(4); b != nil {
+			if *v = math.Float32frombits(binary.BigEndian.Uint32(b)); !(*v >= 0 && *v <= maxSum) {
+				c.fail(errNumber)
+			}
 		}
 	}
 }
@@ -126,22 +163,27 @@ func (c *coder) text(v *string) {
 	}
 }
 
-// list codes the elements of a slice, each of which takes a byte at least.
+// list codes the elements of a slice. What it takes when it reads grows with what
+// there is to read, whatever number of elements is claimed.
 func list[T any](c *coder, all *[]T, each func(*T)) {
 	n := len(*all)
 	number(c, &n)
-	if c.reading {
-		if n < 0 || n > len(c.data) {
-			c.err = ErrState
-			return
+	if !c.reading {
+		for i := range *all {
+			each(&(*all)[i])
 		}
-		*all = make([]T, n)
+		return
 	}
-	for i := range *all {
-		if c.err != nil {
+	if n < 0 || n > len(c.data) { // each takes a byte at least
+		c.fail(errShort)
+		return
+	}
+	*all = make([]T, 0, min(n, 1024))
+	for i := range n {
+		*all = append(*all, *new(T))
+		if each(&(*all)[i]); c.err != nil {
 			return
 		}
-		each(&(*all)[i])
 	}
 }
 
@@ -149,6 +191,9 @@ func list[T any](c *coder, all *[]T, each func(*T)) {
 // numbers of the stored rules and views, or -1.
 func (d *Detector) code(c *coder) (ruleTo, viewTo []int) {
 	number(c, &d.next)
+	if c.until = d.next; d.next < 0 || d.next > maxMinute {
+		c.fail(errNumber)
+	}
 	number(c, &d.evicted)
 	number(c, &d.ignored)
 
@@ -196,7 +241,7 @@ func (d *Detector) code(c *coder) (ruleTo, viewTo []int) {
 		number(c, &p.key.pool)
 		c.float(&p.q, &p.a)
 	})
-	list(c, &d.series, c.series)
+	list(c, &d.series, func(x *series) { c.series(d, x) })
 	list(c, &d.flows, c.flow)
 	list(c, &d.meters, c.meter)
 	list(c, &d.watches, func(w *watch) {
@@ -211,13 +256,12 @@ func (d *Detector) code(c *coder) (ruleTo, viewTo []int) {
 	list(c, &d.alerts, c.alert)
 	list(c, &d.wordings.voices, func(v *voice) {
 		c.text(&v.provider)
-		number(c, &v.first)
+		c.minute(&v.first)
 		list(c, &v.known, func(w *wording) {
 			hash := int64(w.hash)
 			number(c, &hash)
 			w.hash = uint64(hash)
-			number(c, &w.first)
-			number(c, &w.last)
+			c.minute(&w.first, &w.last)
 			c.float(&w.n, &w.all)
 			c.text(&w.text)
 			c.bool(&w.told)
@@ -231,7 +275,7 @@ func (c *coder) profile(p *profile) {
 		c.float(&p.sum[i])
 	}
 	c.float(&p.total)
-	number(c, &p.since)
+	c.minute(&p.since)
 }
 
 func (c *coder) scope(s *scope) {
@@ -240,33 +284,39 @@ func (c *coder) scope(s *scope) {
 		number(c, &s.key.ids[i])
 	}
 	number(c, &s.pool)
-	number(c, &s.first)
-	number(c, &s.last)
-	c.float(&s.b)
-	c.float32(&s.recent)
-	c.bool(&s.watched)
+	c.minute(&s.first, &s.last)
+	c.float32(&s.b, &s.recent)
 }
 
-func (c *coder) series(x *series) {
+func (c *coder) series(d *Detector, x *series) {
 	number(c, &x.scope)
 	number(c, &x.parent)
 	number(c, &x.rule)
 	number(c, &x.category)
 	number(c, &x.flags)
-	number(c, &x.waited)
-	number(c, &x.last)
-	c.float(&x.a, &x.b)
-	c.float32(&x.v, &x.e, &x.monthA, &x.monthB)
-	for i := range x.score {
-		c.float32(&x.score[i])
-	}
-	number(c, &x.since)
-	number(c, &x.pk)
-	number(c, &x.pn)
-	c.float32(&x.pv, &x.pe)
 	number(c, &x.days)
-	number(c, &x.windows)
-	c.float32(&x.rk, &x.re)
+	c.minute(&x.last)
+	c.float32(&x.a, &x.b, &x.v, &x.e, &x.monthA, &x.monthB, &x.rk, &x.re)
+	open := x.excursion != 0
+	if c.bool(&open); !open {
+		return
+	}
+	var e excursion
+	if !c.reading {
+		e = *d.excursionOf(x)
+	}
+	for i := range e.score {
+		c.float32(&e.score[i])
+	}
+	c.minute(&e.since)
+	number(c, &e.k)
+	number(c, &e.n)
+	c.float32(&e.v, &e.e)
+	number(c, &e.windows)
+	number(c, &e.waited)
+	if c.reading {
+		d.excur(x, e)
+	}
 }
 
 // groups codes those that something has happened in; others follow from the
@@ -279,15 +329,10 @@ func (c *coder) groups(d *Detector) {
 		}
 	}
 	list(c, &all, func(g *group) {
-		number(c, &g.key.rule)
-		number(c, &g.key.category)
-		number(c, &g.key.edge)
-		for i := range g.key.ids {
-			number(c, &g.key.ids[i])
-		}
-		number(c, &g.since)
-		c.float(&g.k, &g.n, &g.e)
-		c.float32(&g.latelyK, &g.latelyE)
+		number(c, &g.first)
+		number(c, &g.edge)
+		c.minute(&g.since)
+		c.float32(&g.k, &g.n, &g.e, &g.latelyK, &g.latelyE)
 	})
 	if c.reading {
 		d.groups = all
@@ -302,10 +347,9 @@ func (c *coder) place(p *place) {
 
 func (c *coder) flow(f *flow) {
 	c.place(&f.place)
-	number(c, &f.first)
-	number(c, &f.last)
+	c.minute(&f.first, &f.last)
 	c.float(&f.a, &f.b, &f.v, &f.e, &f.score[0], &f.score[1], &f.score[2], &f.pk, &f.pb, &f.pv, &f.pe, &f.mean)
-	number(c, &f.since)
+	c.minute(&f.since)
 	number(c, &f.calm)
 	c.bool(&f.firing)
 }
@@ -331,8 +375,8 @@ func (c *coder) alert(p **alert) {
 	}
 	said := string(body)
 	c.text(&said)
-	if c.reading && json.Unmarshal([]byte(said), &a.Alert) != nil {
-		c.err = ErrState
+	if c.reading && c.err == nil && json.Unmarshal([]byte(said), &a.Alert) != nil {
+		c.fail(errAlert)
 	}
 	number(c, &a.rule)
 	number(c, &a.category)
@@ -343,89 +387,112 @@ func (c *coder) alert(p **alert) {
 		number(c, &a.ids[i])
 	}
 	list(c, &a.members, func(i *int32) { number(c, i) })
-	for _, v := range []*int32{&a.fired, &a.data, &a.ended, &a.changed, &a.calm} {
-		number(c, v)
-	}
+	c.minute(&a.fired, &a.data, &a.ended, &a.changed, &a.calm)
 	c.float(&a.told, &a.expected, &a.high, &a.low, &a.phi, &a.score, &a.calmK, &a.calmN)
 	c.text((*string)(&a.fixed))
 	for i := range a.past {
-		c.float(&a.past[i])
+		c.float32(&a.past[i])
 	}
 }
 
-// sound reports whether all references lead to what is there.
+// sound reports whether all references lead to what is there, and to what is of
+// the same kind.
 func (d *Detector) sound(ruleTo, viewTo []int) bool {
 	ok := true
-	in := func(i int32, n int) { ok = ok && i >= 0 && int(i) < n }
-	rule := func(ri uint8, c event.Category) {
-		in(int32(ri), len(ruleTo))
+	in := func(i int32, n int) bool {
+		ok = ok && i >= 0 && int(i) < n
+		return ok
+	}
+	// of checks a rule of some kinds with one of its categories, and returns it, or
+	// nil if there is none any more.
+	of := func(ri uint8, c event.Category, kinds ...Kind) *rule {
 		ok = ok && (c == event.Unset || c.String() != "")
+		if !in(int32(ri), len(ruleTo)) || ruleTo[ri] < 0 {
+			return nil
+		}
+		r := &d.rules[ruleTo[ri]]
+		ok = ok && (kinds == nil || slices.Contains(kinds, r.Kind))
+		return r
+	}
+	// names checks the ids of a set of dimensions.
+	names := func(ids *[nameKinds]uint32, mask uint8) {
+		for n, id := range ids {
+			ok = ok && (id == 0 && mask>>n&1 == 0 || int64(id) < int64(len(d.names[n].all)))
+		}
 	}
 	for i := range d.pools {
 		in(int32(d.pools[i].view), len(viewTo))
 	}
 	for i := range d.scopes {
 		s := &d.scopes[i]
-		in(int32(s.key.view), len(viewTo))
 		in(s.pool, len(d.pools))
-		for n, id := range s.key.ids {
-			// Names that are no dimension of the view are zero.
-			ok = ok && (id == 0 || int(id) < len(d.names[n].all))
-			ok = ok && int(s.key.view) < len(viewTo)
-			if ok && viewTo[s.key.view] >= 0 && d.views[viewTo[s.key.view]].mask>>n&1 != 0 {
-				in(int32(id), len(d.names[n].all))
-			}
+		if !in(int32(s.key.view), len(viewTo)) {
+			return false
 		}
+		mask := uint8(0) // names that are no dimension of the view are zero
+		if v := viewTo[s.key.view]; v >= 0 {
+			mask = d.views[v].mask
+		}
+		names(&s.key.ids, mask)
 	}
 	for i := range d.parents {
-		rule(d.parents[i].key.rule, d.parents[i].key.category)
-		in(d.parents[i].key.pool, len(d.pools))
+		p := &d.parents[i]
+		of(p.key.rule, p.key.category)
+		in(p.key.pool, len(d.pools))
+		ok = ok && p.q >= minRatio && p.q <= most
 	}
-	at := func(p *place) {
-		in(p.scope, len(d.scopes))
-		rule(p.rule, p.category)
+	at := func(p *place, kinds ...Kind) {
+		r := of(p.rule, p.category, kinds...)
+		if in(p.scope, len(d.scopes)) && r != nil {
+			ok = ok && viewTo[d.scopes[p.scope].key.view] == r.view
+		}
 	}
 	for i := range d.series {
 		x := &d.series[i]
-		at(&place{x.scope, x.rule, x.category})
+		at(&place{x.scope, x.rule, x.category}, Ratio, Trend)
 		in(x.parent, len(d.parents))
 	}
 	for i := range d.flows {
-		at(&d.flows[i].place)
+		at(&d.flows[i].place, Silence, Drop, Surge)
 	}
 	for i := range d.meters {
-		at(&d.meters[i].place)
+		at(&d.meters[i].place, Threshold, Burn)
 		ok = ok && len(d.meters[i].minutes) > 0
 	}
 	for i := range d.watches {
 		in(d.watches[i].series, len(d.series))
 	}
+	if !ok {
+		return false
+	}
 	for i := range d.groups {
-		k := &d.groups[i].key
-		rule(k.rule, k.category)
-		for n, id := range k.ids {
-			ok = ok && (id == 0 && k.edge>>n&1 == 0 || int(id) < len(d.names[n].all))
+		g := &d.groups[i]
+		if !in(g.first, len(d.series)) {
+			return false
+		}
+		x := &d.series[g.first]
+		if r := of(x.rule, x.category); r != nil {
+			ok = ok && g.edge&^d.views[r.view].mask == 0
 		}
 	}
 	for _, a := range d.alerts {
-		rule(a.rule, a.category)
+		r := of(a.rule, a.category)
 		switch a.of {
 		case ofSeries, ofTrend:
-			in(a.place, len(d.series))
+			ok = in(a.place, len(d.series)) && d.series[a.place].rule == a.rule
 		case ofFlow:
-			in(a.place, len(d.flows))
+			ok = in(a.place, len(d.flows)) && d.flows[a.place].rule == a.rule
 		case ofMeter:
-			in(a.place, len(d.meters))
+			ok = in(a.place, len(d.meters)) && d.meters[a.place].rule == a.rule
 		case ofMany:
 			for _, i := range a.members {
-				in(i, len(d.series))
+				ok = in(i, len(d.series)) && d.series[i].rule == a.rule
 			}
-			for n, id := range a.ids {
-				ok = ok && (id == 0 || int(id) < len(d.names[n].all))
-			}
+			names(&a.ids, a.edge)
+			ok = ok && (r == nil || a.edge&^d.views[r.view].mask == 0)
 		case ofWording:
 		default:
-			ok = false
+			return false
 		}
 	}
 	return ok

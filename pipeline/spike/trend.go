@@ -22,13 +22,13 @@ func (d *Detector) daily(m int32) {
 			continue
 		}
 		f := decay(m - x.last)
-		a, b := x.a*f, x.b*f
+		a, b := float64(x.a)*f, float64(x.b)*f
 		d.trend(m, int32(i), a, b)
-		w := max(monthWeight, 1/float64(x.days+1))
+		w := max(monthWeight, 1/(float64(x.days)+1))
 		if x.flags&(flagFiring|flagFrozen) == 0 && m-s.last < 1440 {
 			x.monthA += float32(w) * (float32(a) - x.monthA)
 			x.monthB += float32(w) * (float32(b) - x.monthB)
-			if x.days < math.MaxUint16 {
+			if x.days < math.MaxUint8 {
 				x.days++
 			}
 		}
