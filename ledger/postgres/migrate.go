@@ -165,7 +165,8 @@ const needed = `
 	('delay_hours', 'SELECT, INSERT, UPDATE, DELETE'), ('delay_days', 'SELECT, INSERT, UPDATE, DELETE'),
 	('templates', 'SELECT, INSERT, UPDATE, DELETE'), ('template_counts', 'SELECT, INSERT, UPDATE, DELETE'),
 	('entries', 'SELECT, INSERT, UPDATE, DELETE'), ('detection', 'SELECT, UPDATE'),
-	('alert_changes', 'SELECT, INSERT, UPDATE, DELETE'), ('notifiers', 'SELECT, INSERT, UPDATE'), ('schema_versions', 'SELECT')`
+	('alert_changes', 'SELECT, INSERT, UPDATE, DELETE'), ('notifiers', 'SELECT, INSERT, UPDATE'), ('silences', 'SELECT, INSERT, UPDATE, DELETE'),
+	('schema_versions', 'SELECT')`
 
 // granted refuses a role without the rights that commits and roll-ups need.
 func granted(ctx context.Context, tx pgx.Tx) error {

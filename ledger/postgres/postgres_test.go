@@ -99,20 +99,19 @@ func TestServer(t *testing.T) {
 	s.execute(t, "CREATE ROLE meter LOGIN PASSWORD 'sour-pear'", "CREATE ROLE reader LOGIN PASSWORD 'bitter-nut'")
 	meter := s.DSN("meter", "sour-pear")
 
-	// The contract, every other time by a role that has only the rights that
-	// docs/ledger.md grants, and in roll-ups of a row or two.
+	// The contract, by a role that has only the rights that docs/ledger.md grants,
+	// and every other time in roll-ups of a row or two.
 	t.Run("contract", func(t *testing.T) {
 		stores := 0
 		ledgertest.Run(t, func(t *testing.T) ledgertest.Open {
-			schema, dsn := s.newSchema(), s.OwnerDSN()
+			schema := s.newSchema()
 			o := postgres.Options{Schema: schema, Connections: 4}
 			if stores++; stores%2 == 0 {
 				o = postgres.WithChunk(o, 1)
-				s.open(t, schema) // makes the schema
-				s.execute(t, grants(t, schema, "meter")...)
-				dsn = meter
 			}
-			return func() (ledgertest.Ledger, error) { return postgres.Open(t.Context(), dsn, o) }
+			s.open(t, schema) // makes the schema
+			s.execute(t, grants(t, schema, "meter")...)
+			return func() (ledgertest.Ledger, error) { return postgres.Open(t.Context(), meter, o) }
 		})
 	})
 
@@ -124,6 +123,9 @@ func TestServer(t *testing.T) {
 		s.execute(t, "INSERT INTO "+newer+".schema_versions VALUES (1000, 0)")
 		other := s.newSchema()
 		s.execute(t, "CREATE SCHEMA "+other, "CREATE TABLE "+other+".lanes (x int)")
+		upgraded := s.newSchema() // and the rights of before
+		s.open(t, upgraded)
+		s.execute(t, append(grants(t, upgraded, "meter"), "REVOKE ALL ON "+upgraded+".silences FROM meter")...)
 		s.execute(t, "CREATE ROLE half LOGIN PASSWORD 'x'", "GRANT USAGE ON SCHEMA "+there+" TO half", "GRANT SELECT ON ALL TABLES IN SCHEMA "+there+" TO half")
 		s.execute(t, "CREATE ROLE readonly LOGIN SUPERUSER PASSWORD 'x'", "ALTER ROLE readonly SET default_transaction_read_only = on")
 		free, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -143,6 +145,7 @@ func TestServer(t *testing.T) {
 			{"no database", strings.Replace(s.OwnerDSN(), "/postgres?", "/mail?", 1), there, "there is no such database", false},
 			{"no schema", meter, s.newSchema(), "the role may not create one in this database: create it, as docs/ledger.md says", false},
 			{"rights are missing", s.DSN("half", "x"), there, "INSERT, UPDATE, DELETE on count_days;", false},
+			{"rights on a new table are missing", meter, upgraded, "the role lacks SELECT, INSERT, UPDATE, DELETE on silences: grant it, as docs/ledger.md says", false},
 			{"no rights", meter, there, "the role lacks USAGE on the schema: grant it, as docs/ledger.md says", false},
 			{"read-only", s.DSN("readonly", "x"), there, "set its default_transaction_read_only to off", false},
 			{"of a newer version", s.OwnerDSN(), newer, "a newer bouncemeter has used it", false},
