@@ -35,7 +35,7 @@ var layers = []layer{
 	{folder: "classifier/mine", ours: []string{"classifier", "event"}},
 	{folder: "ledger", ours: []string{"event", "pipeline/window"}},
 	{folder: "ledger/*", ours: []string{"event", "ledger", "ledger/internal/counts", "pipeline/window"}},
-	{folder: "ledger/internal/counts", ours: []string{"ledger"}, pure: true},
+	{folder: "ledger/internal/counts", ours: []string{"ledger", "pipeline/window"}, pure: true},
 	{folder: "pipeline", ours: []string{"event", "ledger", "pipeline/*", "sources/dialect"}},
 	{folder: "sources/kafka", ours: []string{"event", "internal/kafkaclient"}},
 	{folder: "sources/smtp", ours: []string{"event", "sources/mailbox"}},

@@ -67,24 +67,13 @@ func (l *Ledger) CommitDetector(ctx context.Context, c *ledger.DetectorCommit) e
 	})
 }
 
-// defaultAlerts is how many changes Alerts returns unless asked for fewer.
-const defaultAlerts = 10_000
-
 // Alerts returns the changes of alerts that match f, in order of Seq.
 func (l *Ledger) Alerts(ctx context.Context, f ledger.AlertFilter) ([]ledger.Alert, error) {
-	limit := f.Limit
-	if limit < 0 {
-		return nil, fmt.Errorf("list alerts: limit %d must not be negative", limit)
-	}
-	if limit == 0 {
-		limit = defaultAlerts
-	}
-	until := f.Until
-	if until == 0 {
-		until = counts.Forever
+	if err := counts.CheckAlerts(&f); err != nil {
+		return nil, fmt.Errorf("list alerts: %w", err)
 	}
 	// Only what is asked for, so that the server finds the index.
-	where, args := "WHERE seq > $1 AND time < $2", []any{f.After, until}
+	where, args := "WHERE seq > $1 AND time < $2", []any{f.After, f.Until}
 	and := func(condition string, arg any) {
 		args = append(args, arg)
 		where += " AND " + condition + " $" + strconv.Itoa(len(args))
@@ -101,7 +90,7 @@ func (l *Ledger) Alerts(ctx context.Context, f ledger.AlertFilter) ([]ledger.Ale
 			where += " AND open"
 		}
 	}
-	args = append(args, int64(limit))
+	args = append(args, int64(f.Limit))
 	return list(ctx, l, "list alerts", func(v [][]byte) ledger.Alert {
 		return ledger.Alert{
 			Seq: number(v[0]), ID: string(v[1]), State: string(v[2]), Open: v[3][0] != 0,

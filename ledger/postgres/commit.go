@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -23,12 +22,9 @@ import (
 // done. A commit that counts without moving the position could not be
 // recognised, so it is refused.
 func (l *Ledger) Commit(ctx context.Context, c *ledger.Commit) error {
-	d := c.Delta
-	if d == nil {
-		d = new(window.Delta)
-	}
-	if c.Position == c.Expected && (len(d.Counts)+len(d.Domains)+len(d.Delays)+len(d.Templates) > 0 || d.Lines != window.Lines{}) {
-		return fmt.Errorf("%s: commit: lane %d counts without moving its position, so a repeat would count twice", l.name, c.Lane)
+	d, err := counts.Delta(c)
+	if err != nil {
+		return fmt.Errorf("%s: commit: %w", l.name, err)
 	}
 	rows, err := l.countRows(ctx, d.Counts)
 	if err != nil {
@@ -329,30 +325,15 @@ func addDomains(b *pgx.Batch, lane int64, domains []window.DomainCount) {
 		lane, start, domain, outcome, category, attempts)
 }
 
-// delayColumns are the columns of the delay tables that hold
-// window.DelayCount.Buckets, in order, and the sum.
-const delayColumns = "s1, s2_5, s5, s10, s30, m1, m5, m15, h1, h4, h12, d1, d2, d5, over, micros"
-
-// A change of the buckets needs a migration.
-var _ = [1]struct{}{}[len(window.DelayBounds)-14]
-
-func eachDelayColumn(f func(column string) string) string {
-	columns := strings.Split(delayColumns, ", ")
-	for i, c := range columns {
-		columns[i] = f(c)
-	}
-	return strings.Join(columns, ", ")
-}
-
 var (
-	sumDelays = eachDelayColumn(func(c string) string { return "sum(" + c + ")" })
+	sumDelays = counts.EachDelayColumn(func(c string) string { return "sum(" + c + ")" })
 	addDelay  = "ON CONFLICT (start, lane, provider, outcome) DO UPDATE SET " +
-		eachDelayColumn(func(c string) string { return c + " = t." + c + " + excluded." + c })
+		counts.EachDelayColumn(func(c string) string { return c + " = t." + c + " + excluded." + c })
 	insertDelays = func() string {
 		n := 4
-		arrays := eachDelayColumn(func(string) string { n++; return fmt.Sprintf("$%d::bigint[]", n) })
-		return "INSERT INTO delay_hours AS t (start, lane, provider, outcome, " + delayColumns + ") SELECT start, $1, provider, outcome, " + sumDelays +
-			" FROM unnest($2::bigint[], $3::text[], $4::text[], " + arrays + ") AS u (start, provider, outcome, " + delayColumns + ") GROUP BY start, provider, outcome " + addDelay
+		arrays := counts.EachDelayColumn(func(string) string { n++; return fmt.Sprintf("$%d::bigint[]", n) })
+		return "INSERT INTO delay_hours AS t (start, lane, provider, outcome, " + counts.DelayColumns + ") SELECT start, $1, provider, outcome, " + sumDelays +
+			" FROM unnest($2::bigint[], $3::text[], $4::text[], " + arrays + ") AS u (start, provider, outcome, " + counts.DelayColumns + ") GROUP BY start, provider, outcome " + addDelay
 	}()
 )
 

@@ -248,7 +248,7 @@ func (w *roller) deleteDomains(ctx context.Context, end int64) (more bool, err e
 // moveDelays moves delays to days and then to rows without a time. There are
 // few: providers times outcomes times lanes for each hour.
 func (w *roller) moveDelays(ctx context.Context, hoursFrom, daysFrom int64) error {
-	head := "INSERT INTO delay_days AS t (start, lane, provider, outcome, " + delayColumns + ") SELECT "
+	head := "INSERT INTO delay_days AS t (start, lane, provider, outcome, " + counts.DelayColumns + ") SELECT "
 	for _, step := range []struct {
 		text string
 		end  int64

@@ -12,7 +12,7 @@ import (
 
 // DelayTotals returns the all-time delays, by provider and outcome.
 func (l *Ledger) DelayTotals(ctx context.Context) ([]ledger.DelayTotal, error) {
-	sums := eachDelayColumn(func(c string) string { return "sum(" + c + ")::bigint" })
+	sums := counts.EachDelayColumn(func(c string) string { return "sum(" + c + ")::bigint" })
 	return list(ctx, l, "sum delays", func(v [][]byte) ledger.DelayTotal {
 		t := ledger.DelayTotal{Provider: string(v[0]), Outcome: string(v[1])}
 		for i := range t.Buckets {

@@ -109,24 +109,13 @@ func addAlert(w *conn, a *ledger.Alert) error {
 	return err
 }
 
-// defaultAlerts is how many changes Alerts returns unless asked for fewer.
-const defaultAlerts = 10_000
-
 // Alerts returns the changes of alerts that match f, in order of Seq.
 func (l *Ledger) Alerts(ctx context.Context, f ledger.AlertFilter) ([]ledger.Alert, error) {
-	limit := f.Limit
-	if limit < 0 {
-		return nil, fmt.Errorf("list alerts: limit %d must not be negative", limit)
-	}
-	if limit == 0 {
-		limit = defaultAlerts
-	}
-	until := f.Until
-	if until == 0 {
-		until = counts.Forever
+	if err := counts.CheckAlerts(&f); err != nil {
+		return nil, fmt.Errorf("list alerts: %w", err)
 	}
 	// Only what is asked for, so that the engine finds the index.
-	where, args := "WHERE seq > ? AND time < ?", []value{f.After, until}
+	where, args := "WHERE seq > ? AND time < ?", []value{f.After, f.Until}
 	if f.Since != 0 {
 		where, args = where+" AND time >= ?", append(args, f.Since)
 	}
@@ -154,7 +143,7 @@ func (l *Ledger) Alerts(ctx context.Context, f ledger.AlertFilter) ([]ledger.Ale
 				a.Body = []byte(body)
 				all = append(all, a)
 				return nil
-			}, append(args, int64(limit))...)
+			}, append(args, int64(f.Limit))...)
 	})
 	return all, err
 }

@@ -22,12 +22,9 @@ import (
 // order. A commit that counts without moving the
 // position could not be recognised, so it is refused.
 func (l *Ledger) Commit(ctx context.Context, c *ledger.Commit) error {
-	d := c.Delta
-	if d == nil {
-		d = new(window.Delta)
-	}
-	if c.Position == c.Expected && (len(d.Counts)+len(d.Domains)+len(d.Delays)+len(d.Templates) > 0 || d.Lines != window.Lines{}) {
-		return fmt.Errorf("ledger %s: commit: lane %d counts without moving its position, so a repeat would count twice", l.path, c.Lane)
+	d, err := counts.Delta(c)
+	if err != nil {
+		return fmt.Errorf("ledger %s: commit: %w", l.path, err)
 	}
 	return l.write(ctx, "commit", func(w *conn) error {
 		applied, err := moveLane(w, c, d)
@@ -243,25 +240,10 @@ func (l *Ledger) addDomains(w *conn, domains []window.DomainCount) error {
 	})
 }
 
-// delayColumns are the columns of the delay tables that hold
-// window.DelayCount.Buckets, in order, and the sum.
-const delayColumns = "s1, s2_5, s5, s10, s30, m1, m5, m15, h1, h4, h12, d1, d2, d5, over, micros"
-
-// A change of the buckets needs a migration.
-var _ = [1]struct{}{}[len(window.DelayBounds)-14]
-
 var (
-	addDelay     = "ON CONFLICT DO UPDATE SET " + eachDelayColumn(func(c string) string { return c + " = " + c + " + excluded." + c })
-	insertDelays = newBulk("INSERT INTO delay_hours (start, provider, outcome, "+delayColumns+")", 3+len(window.DelayBounds)+2, addDelay)
+	addDelay     = "ON CONFLICT DO UPDATE SET " + counts.EachDelayColumn(func(c string) string { return c + " = " + c + " + excluded." + c })
+	insertDelays = newBulk("INSERT INTO delay_hours (start, provider, outcome, "+counts.DelayColumns+")", 3+len(window.DelayBounds)+2, addDelay)
 )
-
-func eachDelayColumn(f func(column string) string) string {
-	columns := strings.Split(delayColumns, ", ")
-	for i, c := range columns {
-		columns[i] = f(c)
-	}
-	return strings.Join(columns, ", ")
-}
 
 func addDelays(w *conn, delays []window.DelayCount) error {
 	return w.insert(insertDelays, len(delays), func(i int, row []driver.NamedValue) {

@@ -227,8 +227,8 @@ func cutDomains(w *conn, chunk int64, table string, end int64) (start int64, dom
 // moveDelays moves delays to days and then to rows without a time. There are
 // few: providers times outcomes for each hour.
 func moveDelays(w *conn, hoursFrom, daysFrom int64) error {
-	sums := eachDelayColumn(func(c string) string { return "sum(" + c + ")" })
-	head := "INSERT INTO delay_days (start, provider, outcome, " + delayColumns + ") SELECT "
+	sums := counts.EachDelayColumn(func(c string) string { return "sum(" + c + ")" })
+	head := "INSERT INTO delay_days (start, provider, outcome, " + counts.DelayColumns + ") SELECT "
 	for _, step := range []struct {
 		text string
 		end  int64

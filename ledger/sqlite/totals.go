@@ -14,7 +14,7 @@ import (
 // DelayTotals returns the all-time delays, by provider and outcome.
 func (l *Ledger) DelayTotals(ctx context.Context) ([]ledger.DelayTotal, error) {
 	var all []ledger.DelayTotal
-	sums := eachDelayColumn(func(c string) string { return "sum(" + c + ")" })
+	sums := counts.EachDelayColumn(func(c string) string { return "sum(" + c + ")" })
 	err := l.read(ctx, "sum delays", func(c *conn) error {
 		return c.query(ctx, "SELECT provider, outcome, "+sums+" FROM (SELECT * FROM delay_hours UNION ALL SELECT * FROM delay_days) GROUP BY provider, outcome",
 			func(row []value) error {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/pipeline/window"
 )
 
 // ErrMissing means that rows refer to others that are not there.
@@ -175,6 +176,33 @@ func At(r ledger.Retention, now time.Time) Ages {
 		a.Alerts = ago(r.Alerts, 1)
 	}
 	return a
+}
+
+// Delta returns what c counts. What counts without moving the position is an
+// error: it could not be recognised if it came again.
+func Delta(c *ledger.Commit) (*window.Delta, error) {
+	d := c.Delta
+	if d == nil {
+		d = new(window.Delta)
+	}
+	if c.Position == c.Expected && (len(d.Counts)+len(d.Domains)+len(d.Delays)+len(d.Templates) > 0 || d.Lines != window.Lines{}) {
+		return nil, fmt.Errorf("lane %d counts without moving its position, so a repeat would count twice", c.Lane)
+	}
+	return d, nil
+}
+
+// CheckAlerts returns what is wrong with f, and sets its bounds.
+func CheckAlerts(f *ledger.AlertFilter) error {
+	if f.Limit < 0 {
+		return fmt.Errorf("limit %d must not be negative", f.Limit)
+	}
+	if f.Limit == 0 {
+		f.Limit = 10_000
+	}
+	if f.Until == 0 {
+		f.Until = Forever
+	}
+	return nil
 }
 
 // Check returns what is wrong with a query, and sets its limit.
