@@ -10,6 +10,8 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
+
+	"github.com/bouncemeter/bouncemeter/internal/config"
 )
 
 // reloads remembers how the last reload went.
@@ -48,20 +50,7 @@ func (a *App) Reload() (err error) {
 		return err
 	}
 	old := &a.o.Config
-	var fixed []string
-	for _, part := range []struct {
-		name     string
-		old, new any
-	}{
-		{"sources", old.Sources, c.Sources}, {"ledger", old.Ledger, c.Ledger}, {"limits", old.Limits, c.Limits},
-		{"privacy", old.Privacy, c.Privacy}, {"dead_letter", old.DeadLetter, c.DeadLetter}, {"sinks", old.Sinks, c.Sinks}, {"http", old.HTTP, c.HTTP},
-		{"alerts", old.Alerts, c.Alerts}, {"log.format", old.Log.Format, c.Log.Format},
-	} {
-		if !reflect.DeepEqual(part.old, part.new) {
-			fixed = append(fixed, part.name)
-		}
-	}
-	if len(fixed) > 0 {
+	if fixed := needRestart(old, c); len(fixed) > 0 {
 		return fmt.Errorf("reload: %s changed, which takes a restart", strings.Join(fixed, ", "))
 	}
 	rules, err := compileRules(c)
@@ -80,6 +69,31 @@ func (a *App) Reload() (err error) {
 	}
 	old.Rules, old.Notify, old.Silences, old.Log = c.Rules, c.Notify, c.Silences, c.Log
 	return nil
+}
+
+// needRestart lists the settings that differ, but for those that Reload can
+// change.
+func needRestart(old, c *config.Config) []string {
+	same := *c
+	same.Rules, same.Notify, same.Silences, same.Log.Level, same.Warnings = old.Rules, old.Notify, old.Silences, old.Log.Level, old.Warnings
+	return differing("", reflect.ValueOf(*old), reflect.ValueOf(same))
+}
+
+// differing lists the settings, by their paths, in which two structs differ.
+func differing(path string, a, b reflect.Value) []string {
+	var all []string
+	for i := range a.NumField() {
+		key := path + a.Type().Field(i).Tag.Get("yaml")
+		key = strings.TrimSuffix(key, ".-") // what a setting's file holds
+		switch x, y := a.Field(i), b.Field(i); {
+		case reflect.DeepEqual(x.Interface(), y.Interface()):
+		case x.Kind() == reflect.Struct:
+			all = append(all, differing(key+".", x, y)...)
+		default:
+			all = append(all, key)
+		}
+	}
+	return all
 }
 
 // Level returns the slog level of a configured name.

@@ -130,7 +130,7 @@ func TestReload(t *testing.T) {
 	d.Stop(t)
 	site.Configure(t, good)
 	site.Exact(t, log)
-	for _, want := range []string{"/none.yaml", "limits changed, which takes a restart", "lgo: there is no such setting"} {
+	for _, want := range []string{"/none.yaml", "limits.series changed, which takes a restart", "lgo: there is no such setting"} {
 		if !strings.Contains(d.Output(), want) {
 			t.Errorf("no %q in\n%s", want, d.Output())
 		}
