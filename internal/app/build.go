@@ -118,7 +118,7 @@ func inputs(c *config.Config, log *slog.Logger) ([]pipeline.Input, error) {
 			f, err = tail.OpenFiles([]string{"-"}, tail.FilesOptions{MaxLineBytes: int(s.MaxLineBytes)})
 			in.Source = oneLane{f}
 		default:
-			err = fmt.Errorf("unknown kind %q (have tail, stdin, kafka, maildir, lmtp, smtp, webhook, syslog, journald)", s.Kind)
+			err = fmt.Errorf("unknown kind %q", s.Kind)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("source %s: %w", s.Name, err)

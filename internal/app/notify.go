@@ -74,7 +74,7 @@ func newOutbox(c *config.Config, l digest.Ledger, log *slog.Logger) (_ *notify.O
 			t, err = newTopic(ctx, n.Cluster(), n.Topic)
 			x.Recorder = notify.NewKafka(t)
 		default:
-			err = fmt.Errorf("unknown kind %q (have alertmanager, webhook, shoutrrr, file, log, kafka)", n.Kind)
+			err = fmt.Errorf("unknown kind %q", n.Kind)
 		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("notifier %s: %w", n.Name, err)

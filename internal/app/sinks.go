@@ -57,7 +57,7 @@ func newRecordSinks(p sinkParts) (_ *recordSinks, err error) {
 		case "suppression":
 			err = r.addSuppression(s, p)
 		default:
-			err = fmt.Errorf("unknown kind %q (have file, kafka, suppression)", s.Kind)
+			err = fmt.Errorf("unknown kind %q", s.Kind)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("sink %s: %w", s.Name, err)

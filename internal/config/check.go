@@ -111,14 +111,8 @@ func (l *loader) checkSources(sources []Source) {
 		if p := s.Poll; p < minPoll || p > maxPoll {
 			l.fault(path+".poll", fmt.Sprintf("%s is out of bounds", FormatDuration(p)), fmt.Sprintf("use %s to %s", FormatDuration(minPoll), FormatDuration(maxPoll)))
 		}
-		if s.Kind != "kafka" && (len(s.Brokers)+len(s.Topics)+len(s.Pattern)+len(s.Group)+len(s.Partitions) > 0 || s.SessionTimeout != 0) {
-			l.fault(path+".kind", "brokers, topics, pattern, group, partitions and session_timeout are those of a Kafka source", "write kind: kafka, or remove them")
-		}
-		if !slices.Contains([]string{"lmtp", "smtp", "webhook", "syslog"}, s.Kind) && s.Listen != "" {
-			l.fault(path+".listen", "a source of this kind does not listen", "write kind: lmtp, smtp, webhook or syslog, or remove it")
-		}
-		if s.Kind != "journald" {
-			l.notFor(path, []setting{{"units", len(s.Units) > 0}, {"identifiers", len(s.Identifiers) > 0}}, "of a source that reads the journal", "write kind: journald, or remove it")
+		if s.Kind != "" {
+			l.only(path, "source", s.Kind, sourceKinds, s, DefaultSource())
 		}
 		switch s.Kind {
 		case "tail", "maildir":
@@ -131,9 +125,6 @@ func (l *loader) checkSources(sources []Source) {
 		case "journald":
 			l.checkJournal(path, s)
 		case "stdin":
-			if len(s.Paths) > 0 {
-				l.fault(path+".paths", "standard input has no paths", "remove them, or write kind: tail")
-			}
 			if stdin != "" {
 				l.fault(path+".kind", "standard input is read by "+stdin+" already", "remove one of the two")
 			}
@@ -147,9 +138,6 @@ func (l *loader) checkSources(sources []Source) {
 }
 
 func (l *loader) checkKafka(path string, s Source) {
-	if len(s.Paths) > 0 {
-		l.fault(path+".paths", "a Kafka source has no paths", "remove them, or write kind: tail")
-	}
 	if len(s.Topics) == 0 && s.Pattern == "" && !l.failed(path+".topics") {
 		l.fault(path+".topics", "there are no topics to read", "name them: topics: [delivery-status], or set a pattern")
 	}

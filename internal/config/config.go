@@ -430,6 +430,23 @@ func Default() Config {
 	}
 }
 
+// sourceKinds are the kinds of sources with their settings.
+var sourceKinds = kinds{
+	"": {
+		"name", "kind", "dialect", "timezone", "max_line_bytes", "event_ids",
+		"fields", "outcomes", "time_format", "columns", "separator", // of dialects json and csv
+	},
+	"tail":     {"paths", "start", "poll"},
+	"stdin":    {},
+	"kafka":    {"brokers", "topics", "pattern", "group", "session_timeout", "partitions", "start", "out_of_range", "tls", "sasl"},
+	"maildir":  {"paths", "poll"},
+	"lmtp":     {"listen", "allow", "recipients", "paths", "spool_bytes", "tls"},
+	"smtp":     {"listen", "allow", "recipients", "paths", "spool_bytes", "tls"},
+	"webhook":  {"listen", "url_path", "verify", "secret_file", "user", "url", "sns_topics", "max_age", "max_body_bytes", "spool", "spool_bytes", "tls"},
+	"syslog":   {"listen", "allow", "max_connections", "idle_timeout", "spool", "spool_bytes", "tls"},
+	"journald": {"units", "identifiers", "paths", "start"},
+}
+
 // DefaultSource returns what holds for a source where nothing is said. Its name
 // and kind have to be given.
 func DefaultSource() Source {

@@ -570,7 +570,7 @@ func TestBoundsAreThoseOfTail(t *testing.T) {
 			t.Errorf("package tail says %v to %v and %v", err, test.bytes, test.poll)
 		}
 		_, err := Parse("", nil, nil, map[string]any{
-			"sources.0.name": "a", "sources.0.kind": "stdin",
+			"sources.0.name": "a", "sources.0.kind": "tail", "sources.0.paths": []string{"x"},
 			"sources.0.max_line_bytes": test.bytes, "sources.0.poll": test.poll,
 		})
 		if (err == nil) != test.fine {

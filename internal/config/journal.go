@@ -25,7 +25,7 @@ func (l *loader) checkJournal(path string, s Source) {
 	if len(s.Paths) > 1 {
 		l.fault(path+".paths", "a journal is in one folder", "name one, or none for this machine's")
 	}
-	if slices.Contains([]string{"powermta", MappedCSV, Messages}, s.Dialect) {
+	if slices.Contains(ofFiles, s.Dialect) {
 		l.fault(path+".dialect", fmt.Sprintf("records of dialect %s are not in a journal", s.Dialect), "name the mail server, such as postfix")
 	}
 }

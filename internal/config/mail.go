@@ -11,11 +11,6 @@ func (s *Source) Mails() bool {
 	return s.Kind == "maildir" || s.Kind == "lmtp" || s.Kind == "smtp" || s.Dialect == Messages
 }
 
-// mailSettings are those of sources that mail servers send to.
-func mailSettings(s *Source) []setting {
-	return []setting{{"recipients", len(s.Recipients) > 0}}
-}
-
 // checkMail checks a source that takes mails by LMTP or SMTP.
 func (l *loader) checkMail(path string, s *Source) {
 	if len(s.Paths) > 1 {

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -107,9 +106,9 @@ func DefaultNotifier() Notifier {
 	}
 }
 
-// keysOfKind lists the settings that a kind of notifier has beside name, kind,
-// min_severity and match.
-var keysOfKind = map[string][]string{
+// notifierKinds are the kinds of notifiers with their settings.
+var notifierKinds = kinds{
+	"":             {"name", "kind", "min_severity", "match"},
 	"alertmanager": {"urls", "resend", "timeout", "user", "password_file", "bearer_file", "tls"},
 	"webhook":      {"url", "url_file", "secret_file", "timeout", "user", "password_file", "bearer_file", "tls", "title", "text", "digest"},
 	"shoutrrr":     {"url_file", "title", "text", "digest"},
@@ -127,7 +126,7 @@ func (l *loader) checkNotify(all []Notifier) {
 			continue
 		}
 		if n.Kind == "" {
-			l.fault(path+".kind", "the notifier has no kind", "write kind: alertmanager, webhook, shoutrrr, file, log or kafka")
+			l.fault(path+".kind", "the notifier has no kind", "write kind: "+oneOf(notifierKinds.names()))
 			continue
 		}
 		if n.Name == "" && !l.failed(path+".name") {
@@ -142,8 +141,7 @@ func (l *loader) checkNotify(all []Notifier) {
 		default:
 			names[n.Name] = i
 		}
-		l.onlyKeys(path, "notifier of kind "+n.Kind, reflect.ValueOf(n).Elem(), reflect.ValueOf(DefaultNotifier()),
-			append([]string{"min_severity", "match"}, keysOfKind[n.Kind]...))
+		l.only(path, "notifier", n.Kind, notifierKinds, *n, DefaultNotifier())
 		l.between(path+".resend", n.Resend, 10*time.Second, 10*time.Minute)
 		l.between(path+".timeout", n.Timeout, time.Second, 30*time.Second)
 		for j, word := range n.Match.Severities {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bouncemeter/bouncemeter/sources/dialect"
 	"github.com/bouncemeter/bouncemeter/sources/webhook"
 )
 
@@ -49,29 +50,10 @@ func (l *loader) checkReceivers(c *Config) {
 		if l.failed(path) || l.failed(path+".kind") {
 			continue
 		}
-		if s.Kind != "webhook" {
-			l.notFor(path, webhookSettings(s), "of a source that receives events", "write kind: webhook, or remove it")
-		}
-		if s.Kind != "syslog" {
-			l.notFor(path, syslogSettings(s), "of a source that receives syslog", "write kind: syslog, or remove it")
-		}
-		mails := s.Kind == "lmtp" || s.Kind == "smtp"
-		if !mails {
-			l.notFor(path, mailSettings(s), "of a source that receives mail", "write kind: lmtp or smtp, or remove it")
-		}
-		if !mails && s.Kind != "syslog" {
-			l.notFor(path, []setting{{"allow", len(s.Allow) > 0}}, "of a source that receives", "write kind: syslog, lmtp or smtp, or remove it")
-		}
-		spooled := s.Kind == "webhook" || s.Kind == "syslog"
-		if !spooled {
-			l.notFor(path, []setting{{"spool", s.Spool != ""}}, "of a source that receives events or syslog", "write kind: webhook or syslog, or remove it")
-		}
-		if !spooled && !mails {
-			l.notFor(path, []setting{{"spool_bytes", s.SpoolBytes != 0}}, "of a source that receives", "write kind: webhook, syslog, lmtp or smtp, or remove it")
-		} else if least := max(minSpool, s.MaxLineBytes); s.SpoolBytes != 0 && s.SpoolBytes < least {
+		if least := max(minSpool, s.MaxLineBytes); s.SpoolBytes != 0 && s.SpoolBytes < least && !l.failed(path+".spool_bytes") {
 			l.fault(path+".spool_bytes", fmt.Sprintf("%v is out of bounds", s.SpoolBytes), fmt.Sprintf("use %v or more", least))
 		}
-		if !spooled {
+		if s.Kind != "webhook" && s.Kind != "syslog" {
 			continue
 		}
 		folder := c.SpoolOf(s)
@@ -79,41 +61,10 @@ func (l *loader) checkReceivers(c *Config) {
 			l.fault(path+".spool", fmt.Sprintf("%s is the spool of %s already", folder, first), "give each source a folder of its own")
 		}
 		spools[folder] = path
-		if len(s.Paths) > 0 {
-			l.fault(path+".paths", "what is sent has no paths", "remove them, or write kind: tail")
-		}
 		if s.Kind == "syslog" {
 			l.checkSyslog(path, s)
 		} else {
 			l.checkWebhook(path, s, hooks)
-		}
-	}
-}
-
-// setting is a key of a source and whether it is set.
-type setting struct {
-	key string
-	set bool
-}
-
-// webhookSettings are those that no other kind has.
-func webhookSettings(s *Source) []setting {
-	return []setting{
-		{"url_path", s.URLPath != ""}, {"verify", s.Verify != ""}, {"secret_file", s.SecretFile != ""}, {"user", s.User != ""}, {"url", s.URL != ""},
-		{"sns_topics", len(s.SNSTopics) > 0}, {"max_age", s.MaxAge != 0}, {"max_body_bytes", s.MaxBodyBytes != 0},
-	}
-}
-
-// syslogSettings are those that no other kind has.
-func syslogSettings(s *Source) []setting {
-	return []setting{{"max_connections", s.MaxConnections != 0}, {"idle_timeout", s.IdleTimeout != 0}}
-}
-
-// notFor finds settings of another kind.
-func (l *loader) notFor(path string, settings []setting, whose, remedy string) {
-	for _, f := range settings {
-		if f.set {
-			l.fault(path+"."+f.key, "this is a setting "+whose, remedy)
 		}
 	}
 }
@@ -133,7 +84,7 @@ func (l *loader) checkWebhook(path string, s *Source, hooks map[string]string) {
 		l.fault(path+".url_path", first+" receives there already", "give each source a path of its own")
 	}
 	hooks[s.Listen+s.URLPath] = path
-	if slices.Contains([]string{"postfix", "exim", "sendmail", "opensmtpd", "qmail", "haraka", "zonemta", "powermta", MappedCSV, Messages}, s.Dialect) {
+	if s.Lines() && s.Dialect != dialect.Auto || slices.Contains(ofFiles, s.Dialect) {
 		l.fault(path+".dialect", fmt.Sprintf("records of dialect %s are not sent by HTTP", s.Dialect), "name the provider, such as sendgrid, or write json with fields")
 	}
 	scheme := s.Scheme()

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -78,8 +77,9 @@ func DefaultSink() Sink {
 	}
 }
 
-// keysOfSink lists the settings that a kind of sink has beside name and kind.
-var keysOfSink = map[string][]string{
+// sinkKinds are the kinds of sinks with their settings.
+var sinkKinds = kinds{
+	"":            {"name", "kind"},
 	"file":        {"content", "path", "max_bytes", "keep", "sync"},
 	"kafka":       {"content", "brokers", "topic", "compression", "max_batch_bytes", "max_held_bytes", "tls", "sasl"},
 	"suppression": {"path", "reasons", "failures", "export", "brokers", "topic", "compression", "max_batch_bytes", "max_held_bytes", "tls", "sasl"},
@@ -105,7 +105,7 @@ func (l *loader) checkSinks(c *Config) {
 			continue
 		}
 		if s.Kind == "" {
-			l.fault(path+".kind", "the sink has no kind", "write kind: file, kafka or suppression")
+			l.fault(path+".kind", "the sink has no kind", "write kind: "+oneOf(sinkKinds.names()))
 			continue
 		}
 		if s.Name == "" && !l.failed(path+".name") {
@@ -120,7 +120,7 @@ func (l *loader) checkSinks(c *Config) {
 		default:
 			names[s.Name] = i
 		}
-		l.onlyKeys(path, "sink of kind "+s.Kind, reflect.ValueOf(s).Elem(), reflect.ValueOf(DefaultSink()), keysOfSink[s.Kind])
+		l.only(path, "sink", s.Kind, sinkKinds, *s, DefaultSink())
 		switch s.Kind {
 		case "file":
 			l.checkSinkFile(path+".path", s.Path, files, "/var/log/bouncemeter/records.jsonl")
@@ -194,16 +194,6 @@ func (l *loader) checkLoop(path string, s *Sink, sources []Source) {
 		}
 		if slices.ContainsFunc(source.Brokers, func(b string) bool { return slices.Contains(s.Brokers, b) }) {
 			l.fault(path+".topic", fmt.Sprintf("sources[%d] reads this topic, so records would come round for ever", i), "write to another topic")
-		}
-	}
-}
-
-// onlyKeys finds settings beside name and kind that are not among keys.
-func (l *loader) onlyKeys(path, what string, v, otherwise reflect.Value, keys []string) {
-	for i := range v.NumField() {
-		key := v.Type().Field(i).Tag.Get("yaml")
-		if key != "name" && key != "kind" && !slices.Contains(keys, key) && !reflect.DeepEqual(v.Field(i).Interface(), otherwise.Field(i).Interface()) {
-			l.fault(path+"."+key, "a "+what+" has no such setting", "remove it; it has "+oneOf(keys))
 		}
 	}
 }

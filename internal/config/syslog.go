@@ -17,9 +17,11 @@ const maxHeld Size = 64 << 20
 // Lines reports whether the dialect's records are lines of a log with a time and
 // a host in front. Of others that come through syslog or the journal the text is
 // the whole record.
-func (s *Source) Lines() bool {
-	return slices.Contains([]string{"postfix", "exim", "sendmail", "opensmtpd", "qmail", "haraka", "zonemta", dialect.Auto}, s.Dialect)
-}
+func (s *Source) Lines() bool { return dialect.IsLog(s.Dialect) }
+
+// ofFiles are the dialects whose records mean nothing without the rest of their
+// file.
+var ofFiles = []string{"powermta", MappedCSV, Messages}
 
 // Networks are those that senders may be in.
 func (s *Source) Networks() ([]netip.Prefix, error) {
@@ -72,7 +74,7 @@ func (l *loader) checkSyslog(path string, s *Source) {
 	if remote && len(s.Allow) == 0 && s.TLS.CAFile == "" {
 		l.warn(path+".allow", "the messages of anybody who reaches this address are counted", "list the networks of your mail servers")
 	}
-	if slices.Contains([]string{"powermta", MappedCSV, Messages}, s.Dialect) {
+	if slices.Contains(ofFiles, s.Dialect) {
 		l.fault(path+".dialect", fmt.Sprintf("records of dialect %s are not sent by syslog", s.Dialect), "name the mail server, such as postfix")
 	}
 	switch {

@@ -126,26 +126,27 @@ const Details Option = 1
 // dialects is the list of what New can make.
 var dialects = []struct {
 	name string
+	log  bool // see IsLog
 	make func(location *time.Location, details bool) Parser
 }{
-	{"postfix", func(l *time.Location, details bool) Parser { return newPostfix(l, details) }},
-	{"exim", func(l *time.Location, details bool) Parser { return newExim(l, details) }},
-	{"sendmail", func(l *time.Location, details bool) Parser { return newSendmail(l, details) }},
-	{"opensmtpd", func(l *time.Location, _ bool) Parser { return newOpensmtpd(l) }},
-	{"qmail", func(l *time.Location, _ bool) Parser { return newQmail(l) }},
-	{"haraka", func(l *time.Location, _ bool) Parser { return newHaraka(l) }},
-	{"zonemta", func(l *time.Location, _ bool) Parser { return newZonemta(l) }},
-	{"powermta", func(l *time.Location, _ bool) Parser { return newPowermta(l) }},
-	{"kumomta", func(*time.Location, bool) Parser { return newKumomta() }},
-	{"ses", func(*time.Location, bool) Parser { return newSES() }},
-	{"sendgrid", func(*time.Location, bool) Parser { return newSendgrid() }},
-	{"mailgun", func(*time.Location, bool) Parser { return newMailgun() }},
-	{"sparkpost", func(*time.Location, bool) Parser { return newSparkpost() }},
-	{"postmark", func(*time.Location, bool) Parser { return newPostmark() }},
-	{"postal", func(*time.Location, bool) Parser { return newPostal() }},
-	{"mandrill", func(*time.Location, bool) Parser { return newMandrill() }},
-	{"brevo", func(*time.Location, bool) Parser { return newBrevo() }},
-	{Classified, func(*time.Location, bool) Parser { return newClassified() }},
+	{"postfix", true, func(l *time.Location, details bool) Parser { return newPostfix(l, details) }},
+	{"exim", true, func(l *time.Location, details bool) Parser { return newExim(l, details) }},
+	{"sendmail", true, func(l *time.Location, details bool) Parser { return newSendmail(l, details) }},
+	{"opensmtpd", true, func(l *time.Location, _ bool) Parser { return newOpensmtpd(l) }},
+	{"qmail", true, func(l *time.Location, _ bool) Parser { return newQmail(l) }},
+	{"haraka", true, func(l *time.Location, _ bool) Parser { return newHaraka(l) }},
+	{"zonemta", true, func(l *time.Location, _ bool) Parser { return newZonemta(l) }},
+	{"powermta", false, func(l *time.Location, _ bool) Parser { return newPowermta(l) }},
+	{"kumomta", false, func(*time.Location, bool) Parser { return newKumomta() }},
+	{"ses", false, func(*time.Location, bool) Parser { return newSES() }},
+	{"sendgrid", false, func(*time.Location, bool) Parser { return newSendgrid() }},
+	{"mailgun", false, func(*time.Location, bool) Parser { return newMailgun() }},
+	{"sparkpost", false, func(*time.Location, bool) Parser { return newSparkpost() }},
+	{"postmark", false, func(*time.Location, bool) Parser { return newPostmark() }},
+	{"postal", false, func(*time.Location, bool) Parser { return newPostal() }},
+	{"mandrill", false, func(*time.Location, bool) Parser { return newMandrill() }},
+	{"brevo", false, func(*time.Location, bool) Parser { return newBrevo() }},
+	{Classified, false, func(*time.Location, bool) Parser { return newClassified() }},
 }
 
 // Names lists the dialects that New knows, Auto at the end.
@@ -155,6 +156,18 @@ func Names() []string {
 		names = append(names, d.name)
 	}
 	return append(names, Auto)
+}
+
+// IsLog reports whether the records of a dialect are lines of a log, with a time
+// and a host in front, rather than texts that say everything themselves. Those
+// are what syslog and the journal carry, and what nobody sends by HTTP.
+func IsLog(name string) bool {
+	for _, d := range dialects {
+		if d.name == name {
+			return d.log
+		}
+	}
+	return name == Auto
 }
 
 // New returns a parser for the dialect of that name. Timestamps without a zone
