@@ -86,15 +86,15 @@ type NotifyMatch struct {
 	Categories []string `yaml:"categories"`
 	// Groups of categories.
 	Groups []string `yaml:"groups"`
-	// Providers, such as gmail.
+	// Providers by id, such as gmail.
 	Providers []string `yaml:"providers"`
-	// SenderDomains, such as *.shop.example.
+	// SenderDomains as patterns, such as *.shop.example.
 	SenderDomains []string `yaml:"sender_domains"`
 	// Sources by name.
 	Sources []string `yaml:"sources"`
 	// Hosts that send.
 	Hosts []string `yaml:"hosts"`
-	// Streams, such as Postfix instances.
+	// Streams by name, such as Postfix instances.
 	Streams []string `yaml:"streams"`
 }
 
