@@ -3,6 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/xml"
+	"errors"
+	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -133,4 +137,31 @@ func BenchmarkScan(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(lines), "ns/line")
 	b.ReportMetric(float64(mallocs()-before)/float64(b.N)/float64(attempts), "allocs/attempt")
+}
+
+// The chart of costs is XML, and every point is in it once for each of its curves.
+func TestCostChart(t *testing.T) {
+	size := []point{{x: 200e6, cpu: 1.5, peak: 50}, {x: 20e9, cpu: 1.25, peak: 54}}
+	domains := []point{{x: 100, cpu: 1.25, peak: 46}, {x: 100_000, cpu: 1.75, peak: 70}}
+	d, points := xml.NewDecoder(bytes.NewReader(costChart(size, domains))), 0
+	for {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e, ok := token.(xml.StartElement); ok && e.Name.Local == "circle" {
+			points++
+		}
+	}
+	if points != 8 {
+		t.Errorf("%d points", points)
+	}
+	for most, want := range map[float64]float64{0.9: 0.2, 1: 0.2, 1.1: 0.5, 9.4: 2, 54: 20, 100: 20, 101: 50} {
+		if step := niceStep(most); math.Abs(step-want) > 1e-9 {
+			t.Errorf("steps of %v up to %v, want %v", step, most, want)
+		}
+	}
 }

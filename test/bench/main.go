@@ -5,6 +5,12 @@
 //	go run ./test/bench                 1 GB, five rounds
 //	go run ./test/bench -bytes 100M -slow 20M
 //	go run ./test/bench -write docs/performance.md
+//
+// With -costs it measures what a report costs against the size of the log, from
+// 200 MB to 20 GB, which have to fit into the folder for temporary files (TMPDIR),
+// and against the number of domains, instead:
+//
+//	go run ./test/bench -costs docs/costs.svg -write docs/performance.md
 package main
 
 import (
@@ -21,6 +27,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/dustin/go-humanize"
 )
 
 // program is one competitor. Its command gets the log as its last argument.
@@ -45,7 +53,16 @@ func main() {
 	slow := flag.String("slow", "100M", "`size` of the log for programs that take minutes")
 	rounds := flag.Int("rounds", 5, "how often each program runs")
 	write := flag.String("write", "", "put the table between the markers of this `file`")
+	chart := flag.String("costs", "", "measure against size and domains, and draw that into this `file`")
+	largest := flag.String("largest", "20G", "`size` of the largest log for -costs")
 	flag.Parse()
+	if *chart != "" {
+		if err := runCosts(*chart, *largest, *write); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(*size, *slow, *rounds, *write); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -104,7 +121,23 @@ func run(size, slow string, rounds int, write string) error {
 	}
 	fmt.Print(table)
 	if write != "" {
-		return replace(write, table)
+		return replace(write, "bench", table)
+	}
+	return nil
+}
+
+func runCosts(chart, largest, write string) error {
+	bytes, err := humanize.ParseBytes(largest)
+	if err != nil {
+		return fmt.Errorf("-largest: %w", err)
+	}
+	table, err := costs(chart, int64(bytes))
+	if err != nil {
+		return err
+	}
+	fmt.Print(table)
+	if write != "" {
+		return replace(write, "costs", table)
 	}
 	return nil
 }
@@ -209,10 +242,9 @@ func median(figures []figure, value func(figure) float64) float64 {
 	return all[len(all)/2]
 }
 
-const begin, end = "<!-- bench: begin -->\n", "<!-- bench: end -->"
-
-// replace puts the table between the markers of a document.
-func replace(path, table string) error {
+// replace puts a table between the markers of its name in a document.
+func replace(path, name, table string) error {
+	begin, end := "<!-- "+name+": begin -->\n", "<!-- "+name+": end -->"
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return err
