@@ -190,11 +190,7 @@ func (a *App) pipelineOptions() pipeline.Options {
 		Sinks:         []pipeline.Sink{a.sink, a.web},
 		Log:           a.log,
 		CommitEvery:   c.Limits.CommitEvery,
-		Retention: ledger.Retention{
-			Minutes: c.Ledger.Retention.Minutes, Hours: c.Ledger.Retention.Hours, Days: c.Ledger.Retention.Days,
-			Templates: c.Ledger.Retention.Templates, TemplatesPerCategory: c.Ledger.Retention.TemplatesPerCategory,
-			Domains: c.Ledger.Retention.Domains,
-		},
+		Retention:     ledger.Retention(c.Ledger.Retention),
 		SenderDomains: a.names.senderDomains, RecipientDomains: a.names.recipientDomains,
 		Hosts: a.names.hosts, Streams: a.names.streams,
 		MaxSeries: c.Limits.Series, QueueIDs: c.Limits.QueueIDs, QueueLifetime: c.Limits.QueueLifetime, Lateness: c.Limits.Lateness,

@@ -1,10 +1,55 @@
 package app
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"github.com/bouncemeter/bouncemeter/internal/config"
+	"github.com/bouncemeter/bouncemeter/ledger"
 )
+
+// Alerts that have been over for longer than the retention go, and others stay.
+func TestAlertsAreNotKeptForEver(t *testing.T) {
+	dir := t.TempDir()
+	settings := "sources: [{name: in, kind: tail, paths: [" + filepath.Join(dir, "mail.log") + "]}]\nledger: {sqlite: ledger.db, retention: {alerts: 30d}}\nhttp: {listen: '127.0.0.1:0'}\n"
+	if err := os.WriteFile(filepath.Join(dir, "c.yaml"), []byte(settings), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load(filepath.Join(dir, "c.yaml"), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := Open(t.Context(), Options{Config: *c, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	days := func(n int) int64 { return time.Now().Add(-time.Duration(n) * 24 * time.Hour).Unix() }
+	if err := a.ledger.CommitDetector(t.Context(), &ledger.DetectorCommit{Position: 60, Now: time.Now(), Alerts: []ledger.Alert{
+		{ID: "old", State: "resolved", Rule: "r", Time: days(31), Body: []byte("{}")},
+		{ID: "recent", State: "resolved", Rule: "r", Time: days(29), Body: []byte("{}")},
+		{ID: "open", State: "firing", Open: true, Rule: "r", Time: days(31), Body: []byte("{}")},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := errors.Join(<-ended, a.Close()); err != nil {
+			t.Error(err)
+		}
+	}()
+	until(t, "the old alert is gone", func() bool {
+		all, err := a.ledger.Alerts(t.Context(), ledger.AlertFilter{})
+		return err == nil && len(all) == 2 && all[0].ID == "recent" && all[1].ID == "open"
+	})
+}
 
 func TestIsDSN(t *testing.T) {
 	odd := filepath.Join(t.TempDir(), "host=x")

@@ -194,6 +194,7 @@ func (l *loader) checkRetention(r Retention) {
 		period time.Duration
 	}{
 		{"minutes", r.Minutes}, {"hours", r.Hours}, {"days", r.Days}, {"templates", r.Templates}, {"domains", r.Domains},
+		{"alerts", r.Alerts},
 	} {
 		if p.period > maxPeriod {
 			l.fault("ledger.retention."+p.key, "it is longer than a hundred years", "write at most 36600d")

@@ -295,6 +295,8 @@ type Retention struct {
 	TemplatesPerCategory int `yaml:"templates_per_category"`
 	// Domains is how long counts per recipient domain are kept.
 	Domains time.Duration `yaml:"domains"`
+	// Alerts is how long alerts that are over are kept.
+	Alerts time.Duration `yaml:"alerts"`
 }
 
 // Limits bound memory. What is beyond a limit is folded into "(other)" and
@@ -407,16 +409,11 @@ func (c *Config) StateDir() string {
 // Default returns the configuration that holds where nothing is said. It has no
 // sources.
 func Default() Config {
-	keep := ledger.DefaultRetention
 	return Config{
 		Ledger: Ledger{
-			SQLite:   stateDir + "/ledger.db",
-			Postgres: Postgres{Schema: "bouncemeter", Connections: 8, Timeout: 30 * time.Second},
-			Retention: Retention{
-				Minutes: keep.Minutes, Hours: keep.Hours, Days: keep.Days,
-				Templates: keep.Templates, TemplatesPerCategory: keep.TemplatesPerCategory,
-				Domains: keep.Domains,
-			},
+			SQLite:    stateDir + "/ledger.db",
+			Postgres:  Postgres{Schema: "bouncemeter", Connections: 8, Timeout: 30 * time.Second},
+			Retention: Retention(ledger.DefaultRetention),
 		},
 		Limits: Limits{
 			SenderDomains: 1000, RecipientDomains: 10_000, Hosts: 200, Streams: 200,

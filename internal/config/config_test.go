@@ -77,7 +77,7 @@ sources:
     poll: 250ms
 ledger:
   sqlite: state/ledger.db
-  retention: {minutes: 1d, hours: 2d12h, days: 100h, templates: 1h, templates_per_category: 3, domains: 5m}
+  retention: {minutes: 1d, hours: 2d12h, days: 100h, templates: 1h, templates_per_category: 3, domains: 5m, alerts: 30d}
 limits:
   sender_domains: 1
   recipient_domains: 2
@@ -149,7 +149,7 @@ sinks:
 		}},
 		Ledger: Ledger{SQLite: "/etc/bm/state/ledger.db", Postgres: Default().Ledger.Postgres, Retention: Retention{
 			Minutes: 24 * time.Hour, Hours: 60 * time.Hour, Days: 100 * time.Hour,
-			Templates: time.Hour, TemplatesPerCategory: 3, Domains: 5 * time.Minute,
+			Templates: time.Hour, TemplatesPerCategory: 3, Domains: 5 * time.Minute, Alerts: 30 * 24 * time.Hour,
 		}},
 		Limits: Limits{
 			SenderDomains: 1, RecipientDomains: 2, Hosts: 3, Streams: 4, Series: 5, QueueIDs: 6,
