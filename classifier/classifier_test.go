@@ -33,6 +33,9 @@ func TestShippedRules(t *testing.T) {
 		if !found {
 			t.Errorf("no rule with an example leads to %s", category)
 		}
+		if category != event.Policy && weight(category) < weight(event.Policy) {
+			t.Errorf("%s has no weight in weight.go, so it loses against any other", category)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -126,6 +127,27 @@ func TestDescribed(t *testing.T) {
 	}
 	if diff := cmp.Diff(real, described); diff != "" {
 		t.Error(diff)
+	}
+	// People read of them elsewhere.
+	for pattern := range real {
+		_, address, _ := strings.Cut(pattern, " ")
+		address, _, _ = strings.Cut(address, "{")
+		told(t, "../docs/api.md", address)
+	}
+	for _, n := range navigation {
+		told(t, "../docs/page.md", "`"+n.Link)
+	}
+}
+
+// told fails if a document does not have a text.
+func told(t *testing.T, document, text string) {
+	t.Helper()
+	b, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(b), text) {
+		t.Errorf("%s does not tell of %s", document, text)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/bouncemeter/bouncemeter/sources/dialect"
 )
 
 // logs are small logs of every kind that a mail operator has. Each has one
@@ -196,6 +198,19 @@ func TestReportOfEveryKind(t *testing.T) {
 			}
 			checkReport(t, out, log.outcomes, log.category, log.notices)
 		})
+	}
+}
+
+// No dialect is left out.
+func TestEveryDialectHasALog(t *testing.T) {
+	for _, name := range dialect.Names() {
+		found := name == dialect.Auto
+		for log := range logs {
+			found = found || strings.HasPrefix(log, name)
+		}
+		if !found {
+			t.Errorf("logs has none of dialect %s", name)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/bouncemeter/bouncemeter/event"
 	"github.com/bouncemeter/bouncemeter/internal/config"
 	"github.com/bouncemeter/bouncemeter/sinks/counts"
 	"github.com/bouncemeter/bouncemeter/sinks/suppression"
@@ -40,6 +42,33 @@ func TestEveryDialectHasCasesAndDocs(t *testing.T) {
 		if name := strings.TrimSuffix(filepath.Base(file), ".txtar"); !slices.Contains(dialect.Names(), name) {
 			t.Errorf("%s belongs to no dialect", file)
 		}
+	}
+}
+
+// Beside the reference of the settings, what each kind is for is told where
+// people look for it.
+func TestEveryKindHasDocs(t *testing.T) {
+	for _, test := range []struct {
+		of          reflect.Type
+		field, docs string
+	}{
+		{reflect.TypeFor[config.Sink](), "Kind", "docs/sinks.md"},
+		{reflect.TypeFor[config.Notifier](), "Kind", "docs/alerts.md"},
+		{reflect.TypeFor[config.Source](), "Verify", "docs/receiving.md"},
+	} {
+		f, _ := test.of.FieldByName(test.field)
+		docs := read(t, test.docs)
+		for word := range strings.SplitSeq(f.Tag.Get("enum"), ",") {
+			if !strings.Contains(docs, "kind: "+word) && !strings.Contains(docs, "`"+word+"`") {
+				t.Errorf("%s does not tell of %s", test.docs, word)
+			}
+		}
+	}
+}
+
+func TestCategoriesAreCounted(t *testing.T) {
+	if want := fmt.Sprintf("%d categories", len(event.Categories())); !strings.Contains(read(t, "README.md"), want) {
+		t.Errorf("README.md does not say that there are %s", want)
 	}
 }
 
