@@ -469,16 +469,7 @@ func (t *text) piece(b []byte, found uint16, keep *lexicon) {
 		switch {
 		case n == 0:
 		case digits:
-			from := len(t.scratch)
-			t.scratch = appendLower(t.scratch, b, n)
-			if low := t.scratch[from:]; keep.has(low) {
-				t.folded(low)
-			} else if family := t.family(from); family != nil && keep.has(family) {
-				t.folded(family)
-			} else {
-				t.mask(maskNumber)
-			}
-			t.scratch = t.scratch[:from]
+			t.mixed(b[:n], keep)
 		default:
 			t.word(b, n)
 		}
@@ -487,6 +478,40 @@ func (t *text) piece(b []byte, found uint16, keep *lexicon) {
 		}
 		b = b[n+1:]
 	}
+}
+
+// mixed writes a run with digits in it. Scripts without spaces write a number
+// amid a sentence: "3日以内" is a number and two words.
+func (t *text) mixed(b []byte, keep *lexicon) {
+	for len(b) > 0 {
+		wide := b[0] >= utf8.RuneSelf
+		n, digits := 0, false
+		for n < len(b) && b[n] >= utf8.RuneSelf == wide {
+			digits = digits || class[b[n]] == digit
+			n++
+		}
+		if !digits {
+			t.word(b, n)
+		} else {
+			t.id(b[:n], keep)
+		}
+		b = b[n:]
+	}
+}
+
+// id writes a word with digits: itself or its family if the rules name it, else a
+// mask.
+func (t *text) id(b []byte, keep *lexicon) {
+	from := len(t.scratch)
+	t.scratch = appendLower(t.scratch, b, len(b))
+	if low := t.scratch[from:]; keep.has(low) {
+		t.folded(low)
+	} else if family := t.family(from); family != nil && keep.has(family) {
+		t.folded(family)
+	} else {
+		t.mask(maskNumber)
+	}
+	t.scratch = t.scratch[:from]
 }
 
 // dotted writes a name with dots, an enhanced code or a number, if b is one.

@@ -34,6 +34,7 @@ func TestNormalise(t *testing.T) {
 		{"id that rules know", "block list (S3140)", "block list s3140"},
 		{"family that rules know", "refused LPN105_102", "refused lpn#_102"},
 		{"a sentence of another script after a Latin word", "DNSの名前解決に失敗しましたので配信できません", "dnsの名前解決に失敗しましたので配信できません"},
+		{"a number amid a sentence of another script", "3日以内に配信できず、1日の上限", "N 日以内に配信できず N 日の上限"},
 		{"a long id is masked", "queued as abcdefghijklmnopqrstuvwxyzabcdefghijklm", "queued as N"},
 		{"contractions", "it doesn't and can't, user's", "it doesnt and cant user s"},
 		{"underscores for spaces, as qmail logs them", "550_5.1.1_<ann@x.example>:_User_unknown/", "ADDR user unknown"},
