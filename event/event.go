@@ -110,9 +110,6 @@ func OutcomeByName(name string) (Outcome, bool) {
 	return 0, false
 }
 
-// Final reports whether the recipient will not be tried again.
-func (o Outcome) Final() bool { return o == Delivered || o == Bounced || o == Expired }
-
 // Failure reports whether the outcome counts into failure ratios.
 func (o Outcome) Failure() bool { return o == Deferred || o == Bounced || o == Expired }
 

@@ -90,8 +90,9 @@ type Ledger struct {
 // A damaged file gives an error that wraps ledger.ErrCorrupt, now or when the
 // damage is met. The tables that decide what counts (lanes, series, marks)
 // are checked at every start, and a file of up to Options.CheckBytes as a
-// whole; that takes a second for 80 MB, so Check is there for larger ones. What a
-// disk did to a file between Close and Open is found by a checksum; see sum.go.
+// whole; that takes a second for 80 MB, so docs/ledger.md says how to check a
+// larger one. What a disk did to a file between Close and Open is found by a
+// checksum; see sum.go.
 func Open(ctx context.Context, path string, o Options) (*Ledger, error) {
 	o.setDefaults()
 	folder := filepath.Dir(path)
@@ -228,14 +229,6 @@ func (l *Ledger) check(ctx context.Context, c *conn) error {
 		}
 	}
 	return nil
-}
-
-// Check reads the whole ledger for damage, while others use it. It finds pages
-// that are broken, not numbers that are plausible and wrong.
-func (l *Ledger) Check(ctx context.Context) error {
-	return l.read(ctx, "check", func(c *conn) error {
-		return l.quickCheck(ctx, c, "PRAGMA quick_check(1)")
-	})
 }
 
 func (l *Ledger) quickCheck(ctx context.Context, c *conn, pragma string) error {

@@ -151,27 +151,6 @@ func (r *Runner) Run(ctx context.Context, l Ledger) error {
 	return fmt.Errorf("detect spikes: %w", err)
 }
 
-// Catch judges everything up to the latest event of the lanes, and stores it. It
-// is for logs that have been read to their end.
-func (r *Runner) Catch(ctx context.Context, l Ledger) error {
-	r.ledger = l
-	if err := r.resume(ctx); err != nil {
-		return err
-	}
-	lanes, err := l.Lanes(ctx)
-	if err != nil {
-		return err
-	}
-	var until int64
-	for _, lane := range lanes {
-		until = max(until, lane.Last/60*60+60)
-	}
-	if err := r.judge(ctx, until); err != nil {
-		return err
-	}
-	return r.store(ctx)
-}
-
 // resume takes up the stored state.
 func (r *Runner) resume(ctx context.Context) error {
 	d, err := spike.New(r.o.Spike)

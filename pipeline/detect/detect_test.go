@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"context"
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
@@ -102,7 +103,7 @@ func alerts(t *testing.T, l *sqlite.Ledger) []ledger.Alert {
 func TestInOneGoAndInPieces(t *testing.T) {
 	whole := open(t)
 	newLane(t, whole).commit(t, 0, 30*60, time.Now())
-	if err := runner(t).Catch(t.Context(), whole); err != nil {
+	if err := runner(t).catchUp(t.Context(), whole); err != nil {
 		t.Fatal(err)
 	}
 	want := alerts(t, whole)
@@ -129,7 +130,7 @@ func TestInOneGoAndInPieces(t *testing.T) {
 			}
 			continue
 		}
-		if err := r.Catch(t.Context(), pieces); err != nil {
+		if err := r.catchUp(t.Context(), pieces); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -142,7 +143,7 @@ func TestLostState(t *testing.T) {
 	l := open(t)
 	x := newLane(t, l)
 	x.commit(t, 0, 26*60+30, time.Now())
-	if err := runner(t).Catch(t.Context(), l); err != nil {
+	if err := runner(t).catchUp(t.Context(), l); err != nil {
 		t.Fatal(err)
 	}
 	d, err := l.Detection(t.Context())
@@ -154,7 +155,7 @@ func TestLostState(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.commit(t, 26*60+30, 30*60, time.Now())
-	if err := runner(t).Catch(t.Context(), l); err != nil {
+	if err := runner(t).catchUp(t.Context(), l); err != nil {
 		t.Fatal(err)
 	}
 	all := alerts(t, l)
@@ -257,4 +258,24 @@ func TestBeginning(t *testing.T) {
 	step(10*time.Second, true, read, unread)
 	step(0, false, read, read)
 	step(2*time.Minute, false, read, unread) // it is empty
+}
+
+// catchUp judges everything up to the latest event of the lanes, and stores it.
+func (r *Runner) catchUp(ctx context.Context, l Ledger) error {
+	r.ledger = l
+	if err := r.resume(ctx); err != nil {
+		return err
+	}
+	lanes, err := l.Lanes(ctx)
+	if err != nil {
+		return err
+	}
+	var until int64
+	for _, lane := range lanes {
+		until = max(until, lane.Last/60*60+60)
+	}
+	if err := r.judge(ctx, until); err != nil {
+		return err
+	}
+	return r.store(ctx)
 }

@@ -144,13 +144,6 @@ func (s *Spool) Close() error {
 	return errors.Join(errs...)
 }
 
-// Waiting returns how many bytes are kept, read ones in part.
-func (s *Spool) Waiting() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.end - s.segments[0]
-}
-
 func (s *Spool) path(name string) string { return filepath.Join(s.config.Dir, name) }
 
 func (s *Spool) segment(start int64) string { return s.path(fmt.Sprintf("%016x%s", start, suffix)) }
