@@ -56,7 +56,7 @@ func (b backtestCommand) Run(ctx context.Context, c console) error {
 	var judged backtest
 	switch {
 	case b.Ledger != "" && len(b.Files) > 0:
-		return usageError{fmt.Errorf("backtest either FILEs or --ledger")}
+		return usageError{fmt.Errorf("backtest: logs and --ledger are given; name one of the two")}
 	case b.Ledger != "":
 		err = judged.ledger(ctx, d, b.Ledger)
 	case len(b.Files) == 0:

@@ -257,6 +257,13 @@ func TestMine(t *testing.T) {
 			t.Errorf("exit code %d, no %q in\n%s%s", code, want, out, stderr)
 		}
 	}
+	const exim = "2026-01-12 04:01:07 1vf8qX-00000000Abc-0aBc ** x@one.example R=dnslookup T=remote_smtp H=mx.one.example [192.0.2.1]: SMTP error from remote mail server after RCPT TO:<x@one.example>: 550 the moon is in the wrong house\n"
+	if code, out, stderr := call(t, "", "mine", write(t, "mainlog", exim)); code != 0 || !strings.Contains(out, "1 of 1 failures") || stderr != "" {
+		t.Errorf("a log of Exim: %d %s %s", code, out, stderr)
+	}
+	if code, out, stderr := call(t, "", "mine", "--from", "postfix", write(t, "mainlog", exim)); code != 0 || !strings.Contains(out, "0 of 0 failures") || !strings.Contains(stderr, "1 lines could not be read") {
+		t.Errorf("a log of Exim as one of Postfix: %d %s %s", code, out, stderr)
+	}
 	if code, out, _ := call(t, "", "mine", write(t, "mail.log", aLog)); code != 0 || !strings.Contains(out, "0 of 2 failures") {
 		t.Errorf("exit code %d\n%s", code, out)
 	}

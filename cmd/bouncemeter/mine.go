@@ -17,7 +17,7 @@ import (
 
 type mineCommand struct {
 	Output string   `short:"o" enum:"text,json" default:"text" help:"text, which is a rule file to complete, or json."`
-	From   string   `default:"postfix" placeholder:"DIALECT" help:"Format of the logs, or replies: one reply a line (${default})."`
+	From   string   `default:"auto" placeholder:"DIALECT" help:"Format of the logs, or replies: one reply a line; auto finds out each line's own."`
 	Top    int      `default:"20" help:"How many wordings to show at the most (${default})."`
 	Files  []string `arg:"" optional:"" name:"file" help:"Logs; without any, standard input."`
 	ruleFiles
@@ -60,7 +60,7 @@ func (k mineCommand) Run(ctx context.Context, c console) error {
 	var batch event.Batch
 	var events []event.Event
 	var template, sample []byte
-	failures, unknown := 0, 0
+	failures, unknown, unread := 0, 0, 0
 	for {
 		err := files.Read(ctx, &batch)
 		if errors.Is(err, io.EOF) {
@@ -74,7 +74,9 @@ func (k mineCommand) Run(ctx context.Context, c console) error {
 			h.Header(batch.Header)
 		}
 		for _, line := range batch.Lines {
-			events, _ = parser.Parse(line.Text, events[:0]) // what cannot be read is the report's matter
+			if events, err = parser.Parse(line.Text, events[:0]); err != nil {
+				unread++
+			}
 			for i := range events {
 				e := &events[i]
 				if e.Kind != event.Attempt || !e.Outcome.Failure() {
@@ -90,6 +92,9 @@ func (k mineCommand) Run(ctx context.Context, c console) error {
 				miner.Add(mine.Reply{Template: template, Sample: sample, Provider: e.Provider, Time: e.Time})
 			}
 		}
+	}
+	if unread > 0 {
+		fmt.Fprintf(c.err, "bouncemeter: %d lines could not be read; name their format with --from if it is another\n", unread)
 	}
 	clusters, overflow := miner.Clusters()
 	shown := clusters[:min(len(clusters), max(k.Top, 0))]
