@@ -16,9 +16,9 @@
 //     they get what is news by then, in one message.
 //
 // Where things are: courier.go delivers, news.go decides what is news, silence.go
-// and match.go say for whom; digest.go is about the regular
-// letter; template.go and text.go make texts of alerts and
-// the texts of remote servers harmless; there is one file per kind of receiver.
+// and match.go say for whom; digest.go is about the regular letter; template.go
+// and text.go make texts of alerts and the texts of remote servers harmless; there
+// is one file per kind of receiver.
 package notify
 
 import (

@@ -14,7 +14,7 @@ import (
 	"github.com/bouncemeter/bouncemeter/ledger"
 )
 
-// record is one change in the file and in Kafka. Alert is a Alert.
+// record is one change in the file and in Kafka. Alert is the JSON of an Alert.
 type record struct {
 	V     int             `json:"v"`
 	Seq   int64           `json:"seq"`

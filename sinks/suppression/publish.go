@@ -29,8 +29,8 @@ const (
 	exportEvery = time.Minute
 	// forgetEvery is how often old rows are deleted.
 	forgetEvery = 24 * time.Hour
-	// lookEvery is how often it looks for what another program has changed: see
-	// Remove.
+	// lookEvery is how often it looks whether another program has changed the
+	// list: see Remove.
 	lookEvery = time.Minute
 	// reportEvery is how often a failure that lasts is logged.
 	reportEvery = time.Minute
@@ -43,9 +43,14 @@ func (s *Sink) Run(ctx context.Context) error {
 	forget := time.NewTicker(forgetEvery)
 	defer forget.Stop()
 	var exported time.Time
+	var seen int64
 	dirty := false // the export is not up to date
 	for {
 		wait := lookEvery
+		if others, err := s.store.others(ctx); err == nil { // else the next query says what is wrong
+			dirty = dirty || others != seen
+			seen = others
+		}
 		if err := s.result(publishing, s.publish(ctx)); err != nil && ctx.Err() == nil {
 			s.report(err)
 			wait = again

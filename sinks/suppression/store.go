@@ -127,6 +127,13 @@ func (s *store) fault(doing string, err error) error {
 	return fmt.Errorf("%s the suppression list %s: %w", doing, s.path, err)
 }
 
+// others returns a number that is another one once another program has changed
+// the database.
+func (s *store) others(ctx context.Context) (version int64, err error) {
+	err = s.db.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version)
+	return version, s.fault("read", err)
+}
+
 // aim says where changes are published: where they were before, or, and then the
 // whole list is a change, somewhere else.
 func (s *store) aim(target string) error {

@@ -638,6 +638,15 @@ func TestRun(t *testing.T) {
 		if got := exported(); !strings.Contains(got, "eve") {
 			t.Errorf("%q", got)
 		}
+		// What another program takes off the list is exported without it, too.
+		if missing, err := Remove(ctx, c.Path, []string{"ann@x.example"}, time.Now()); len(missing) > 0 || err != nil {
+			t.Error(missing, err)
+		}
+		time.Sleep(lookEvery + exportEvery)
+		synctest.Wait()
+		if got := exported(); got != "bob@x.example\neve@x.example\n" || len(m.values) != 2 {
+			t.Errorf("%q, %v", got, m.values)
+		}
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
