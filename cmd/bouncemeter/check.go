@@ -20,9 +20,9 @@ import (
 
 type checkCommand struct {
 	Config string `short:"c" required:"" type:"path" placeholder:"FILE" help:"Configuration to check."`
-	Sample string `placeholder:"FILE" help:"Also show how a source reads the first records of this file; - is standard input."`
+	Sample string `placeholder:"FILE" help:"Also show how a source reads the first records of this file that tell something; - is standard input."`
 	Source string `placeholder:"NAME" help:"The source that --sample is for; needed if there are several."`
-	Lines  int    `default:"5" help:"How many lines of the sample to show (${default})."`
+	Lines  int    `default:"5" help:"How many records of the sample to show (${default})."`
 }
 
 // Run reports all faults of a configuration and of the rules it names.
@@ -97,9 +97,13 @@ func (k checkCommand) explain(ctx context.Context, out io.Writer, cfg *config.Co
 	}
 	defer files.Close()
 	var batch event.Batch
-	for n := 0; n < k.Lines; {
+	for n, shown := 0, 0; shown < k.Lines; {
 		err := files.Read(ctx, &batch)
 		if errors.Is(err, io.EOF) {
+			if shown == 0 && n > 0 {
+				_, err := fmt.Fprintf(out, "No line (of %d) tells of a delivery: see whether %s is their dialect.\n", n, s.Dialect)
+				return err
+			}
 			return nil
 		}
 		if err != nil {
@@ -109,8 +113,15 @@ func (k checkCommand) explain(ctx context.Context, out io.Writer, cfg *config.Co
 		if h, ok := parser.(dialect.Headed); ok {
 			h.Header(batch.Header)
 		}
-		for _, line := range batch.Lines[:min(len(batch.Lines), k.Lines-n)] {
+		for _, line := range batch.Lines {
 			n++
+			// Most lines of a mail server's log are of no interest here; of a mapping
+			// it is what it makes of any record.
+			events, err := parser.Parse(line.Text, nil)
+			if shown == k.Lines || len(events) == 0 && err == nil && !s.Mapped() {
+				continue
+			}
+			shown++
 			if err := explainLine(out, n, parser, session, line.Text); err != nil {
 				return err
 			}

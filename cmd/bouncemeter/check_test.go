@@ -30,6 +30,16 @@ ledger: {sqlite: ledger.db}
 	if code != 0 || !strings.Contains(out, "removal") || strings.Contains(out, "line 6") {
 		t.Errorf("exit code %d, %s", code, out)
 	}
+	// What tells nothing is passed over.
+	quiet := strings.Repeat("Jan 12 04:01:07 mx1 sshd[99]: Accepted publickey for ann\n", 50)
+	code, out, _ = call(t, "", "check", "-c", config, "--sample", write(t, "whole.log", quiet+aLog), "--source", "mta")
+	if code != 0 || !strings.Contains(out, "removal") || strings.Contains(out, "line 1\n") {
+		t.Errorf("exit code %d, %s", code, out)
+	}
+	code, out, _ = call(t, "", "check", "-c", config, "--sample", write(t, "quiet.log", quiet), "--source", "mta")
+	if code != 0 || !strings.Contains(out, "No line (of 50) tells of a delivery: see whether postfix is their dialect.") {
+		t.Errorf("exit code %d, %s", code, out)
+	}
 	if code, _, stderr = call(t, "", "check", "-c", config, "--sample", sample, "--source", "other"); code != 2 || !strings.Contains(stderr, "mta, gw") {
 		t.Errorf("exit code %d, %s", code, stderr)
 	}

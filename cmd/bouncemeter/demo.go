@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sync/errgroup"
 
@@ -77,7 +78,7 @@ func (d demoCommand) Run(ctx context.Context, c console) error {
 	}
 	defer log.Close()
 
-	fmt.Fprintf(c.out, "A simulated Postfix writes the log of the last %v …\n", d.History)
+	fmt.Fprintf(c.out, "A simulated Postfix writes the log of the last %s …\n", span(d.History))
 	started := time.Now()
 	size, err := mta.WriteUntil(log, live)
 	if err != nil {
@@ -98,8 +99,8 @@ func (d demoCommand) Run(ctx context.Context, c console) error {
   metrics  %s/metrics
   report   bouncemeter report --ledger %s
 
-In %.0f seconds the SPF record of %s breaks and %s begins to refuse its mail.
-The alert comes within two minutes of that. Ctrl-C ends the demonstration.
+In %.0f seconds the SPF record of %s breaks, and %s begins to refuse
+its mail. The alert comes within two minutes of that. Ctrl-C ends the demonstration.
 
 `, path, size>>20, wrote.Seconds(), url, url, cfg.Ledger.SQLite, time.Until(incident).Seconds(), demoSender, demoProvider)
 
@@ -164,11 +165,14 @@ func (d demoCommand) watch(ctx context.Context, a *app.App, w io.Writer) error {
 		case <-ctx.Done():
 			return nil
 		case now := <-tick.C:
+			if width, _, err := size(w); err == nil {
+				v.width = width // a line that breaks would be two to overwrite
+			}
 			text, err := v.text(ctx, a.Ledger(), now)
 			if err != nil {
 				return err
 			}
-			news, err := alertNews(ctx, a.Ledger(), &seen, a.Address())
+			news, err := alertNews(ctx, a.Ledger(), &seen, a.Address(), textWidth(w))
 			if err != nil {
 				return err
 			}
@@ -182,7 +186,7 @@ func (d demoCommand) watch(ctx context.Context, a *app.App, w io.Writer) error {
 }
 
 // alertNews tells of the alerts that began or ended since *seen.
-func alertNews(ctx context.Context, l app.Ledger, seen *int64, address string) (string, error) {
+func alertNews(ctx context.Context, l app.Ledger, seen *int64, address string, width int) (string, error) {
 	changes, err := l.Alerts(ctx, ledger.AlertFilter{After: *seen})
 	if err != nil {
 		return "", err
@@ -198,33 +202,46 @@ func alertNews(ctx context.Context, l app.Ledger, seen *int64, address string) (
 			continue
 		}
 		fmt.Fprintf(&b, "\n%s  %s, %s: %s\n", a.Updated.Local().Format(time.TimeOnly), strings.ToUpper(string(a.State)), a.Severity, a.Title)
-		paragraph(&b, a.Summary)
+		paragraph(&b, a.Summary, width)
 		if a.State == notify.Firing {
 			for _, t := range a.Templates[:min(len(a.Templates), 1)] {
-				paragraph(&b, "They say, for example: "+t.Text)
+				paragraph(&b, "They say, for example: "+t.Text, width)
 			}
-			paragraph(&b, "What to do: "+a.Advice)
+			paragraph(&b, "What to do: "+a.Advice, width)
 		}
 		fmt.Fprintf(&b, "  http://%s/alerts/%s\n\n", address, a.ID)
 	}
 	return b.String(), nil
 }
 
-// paragraph writes words in lines that fit on a terminal.
-func paragraph(b *strings.Builder, text string) {
-	width := 0
-	for _, word := range strings.Fields(text) {
+// textWidth is how long a line of text should be: it fits on the terminal, and
+// can be read.
+func textWidth(w io.Writer) int {
+	const readable = 98
+	if width, _, err := size(w); err == nil && width > 0 {
+		return min(width, readable)
+	}
+	return readable
+}
+
+// paragraph writes words in lines of a width, indented.
+func paragraph(b *strings.Builder, text string, width int) {
+	used := 0
+	for word := range strings.FieldsSeq(text) {
+		n := utf8.RuneCountInString(word)
 		switch {
-		case width == 0:
+		case used == 0:
 			b.WriteString("  ")
-		case width+len(word) > 96:
+			used = 2
+		case used+1+n > width:
 			b.WriteString("\n  ")
-			width = 0
+			used = 2
 		default:
 			b.WriteByte(' ')
+			used++
 		}
 		b.WriteString(word)
-		width += 1 + len(word)
+		used += n
 	}
 	b.WriteByte('\n')
 }

@@ -34,14 +34,14 @@ func (k explainCommand) Run(c console) error {
 		}{verdict, x})
 	}
 	var b strings.Builder
-	explainText(&b, &verdict, &x, useColor(c.out))
+	explainText(&b, &verdict, &x, useColor(c.out), textWidth(c.out))
 	_, err = io.WriteString(c.out, b.String())
 	return err
 }
 
 // explainText writes what decided, the winning words marked in the text, and
 // what else was found.
-func explainText(b *strings.Builder, v *result, x *classifier.Explanation, color bool) {
+func explainText(b *strings.Builder, v *result, x *classifier.Explanation, color bool, width int) {
 	bold, mark, plain := "", "", ""
 	if color {
 		bold, mark, plain = "\x1b[1m", "\x1b[1;33m", "\x1b[0m"
@@ -83,7 +83,8 @@ func explainText(b *strings.Builder, v *result, x *classifier.Explanation, color
 			fmt.Fprintf(b, "  %-22s %s\n", "", e.Source)
 		}
 	}
-	fmt.Fprintf(b, "\n%swhat to do%s (%s)\n  %s\n", bold, plain, v.Owner, v.Advice)
+	fmt.Fprintf(b, "\n%swhat to do%s (%s)\n", bold, plain, v.Owner)
+	paragraph(b, v.Advice, width)
 }
 
 func zeroEmpty(code uint16) string {

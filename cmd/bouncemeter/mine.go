@@ -107,7 +107,7 @@ func (k mineCommand) Run(ctx context.Context, c console) error {
 		}{failures, unknown, overflow, shown})
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "# %d of %d failures are unclassified, in %d wordings; %d are shown.\n", unknown, failures, len(clusters), len(shown))
+	fmt.Fprintf(&b, "# %d of %d failures are unclassified. Wordings: %d, shown: %d.\n", unknown, failures, len(clusters), len(shown))
 	for i, cluster := range shown {
 		fmt.Fprintf(&b, "\n# %d times\n%s", cluster.Count, cluster.Draft(fmt.Sprintf("mine_%d", i+1)))
 	}

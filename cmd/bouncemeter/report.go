@@ -237,8 +237,8 @@ func progress(files *tail.Files, w io.Writer) (stop func()) {
 		total = -1 // standard input: unknown
 	}
 	bar := progressbar.NewOptions64(total,
-		progressbar.OptionSetWriter(w), progressbar.OptionShowBytes(true), progressbar.OptionSetWidth(30),
-		progressbar.OptionSetDescription("reading"), progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(true))
+		progressbar.OptionSetWriter(w), progressbar.OptionSetWidth(30),
+		progressbar.OptionSetDescription("reading"), progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(false), progressbar.OptionSetPredictTime(true))
 	end, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)

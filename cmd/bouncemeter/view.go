@@ -65,21 +65,22 @@ func (v view) text(ctx context.Context, l querier, now time.Time) (string, error
 	}
 	all, attempts, failures := courses(latest, before)
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s  %d attempts in the last %s, %.1f %% failed\n", end.Format("2006-01-02 15:04:05"), attempts, span(v.span), 100*float64(failures)/float64(max(attempts, 1)))
+	fmt.Fprintf(&b, "%s  %d attempts in the last %s, %.1f%% failed\n", end.Format("2006-01-02 15:04:05"), attempts, span(v.span), 100*float64(failures)/float64(max(attempts, 1)))
 	if len(all) == 0 {
 		b.WriteString("  no failures\n")
 		return b.String(), nil
 	}
-	b.WriteString(v.line(fmt.Sprintf("  %-20s %-18s %9s %9s  %s", "reason", "provider", "now", "usual", "sender domain"), false))
+	b.WriteString(v.line(fmt.Sprintf("  %-20s %-16s %7s %7s %6s  %s", "reason", "provider", "now", "usual", "", "sender domain"), false))
 	for _, x := range all[:min(len(all), max(v.rows, 1))] {
-		line := fmt.Sprintf("  %-20s %-18s %7.2f %% %7.2f %%  %s: %d of %d", x.category, x.provider, 100*x.share, 100*x.normal, x.sender, x.senderNow, x.now)
-		if x.jumped {
-			if x.before == 0 {
-				line += "  ▲ new"
-			} else {
-				line += fmt.Sprintf("  ▲ %.0f×", x.share/x.normal)
-			}
+		rise := ""
+		switch {
+		case x.jumped && x.before == 0:
+			rise = "▲ new"
+		case x.jumped:
+			rise = fmt.Sprintf("▲ %.0f×", x.share/x.normal)
 		}
+		// What may be cut off stands last.
+		line := fmt.Sprintf("  %-20s %-16s %6.2f%% %6.2f%% %6s  %s: %d of %d", x.category, x.provider, 100*x.share, 100*x.normal, rise, x.sender, x.senderNow, x.now)
 		b.WriteString(v.line(line, x.jumped))
 	}
 	if more := len(all) - v.rows; more > 0 {
@@ -109,7 +110,7 @@ func (v view) end(ctx context.Context, l querier, now time.Time) (time.Time, err
 func (v view) line(s string, marked bool) string {
 	s = printableLine(s)
 	if v.width > 1 && utf8.RuneCountInString(s) > v.width-1 {
-		s = string([]rune(s)[:v.width-1])
+		s = string([]rune(s)[:max(v.width-2, 0)]) + "…"
 	}
 	if marked && v.color {
 		s = "\x1b[1;31m" + s + "\x1b[0m"

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
 )
@@ -52,15 +53,15 @@ func TestViewMarksWhatJumped(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(text, "\n")
-	if !strings.Contains(lines[0], "205 attempts in the last 10m, 23.4 % failed") {
+	if !strings.Contains(lines[0], "205 attempts in the last 10m, 23.4% failed") {
 		t.Errorf("%q", lines[0])
 	}
 	// 45 of 105 at gmail, usually 1 of 100.
-	if got := strings.Join(strings.Fields(lines[2]), " "); got != "spf_failed gmail 42.86 % 1.00 % shop.example: 40 of 45 ▲ 43×" {
+	if got := strings.Join(strings.Fields(lines[2]), " "); got != "spf_failed gmail 42.86% 1.00% ▲ 43× shop.example: 40 of 45" {
 		t.Errorf("%q", got)
 	}
 	// 3 of 100 at yahoo, usually as much: no mark. The null sender has a name.
-	if got := strings.Join(strings.Fields(lines[3]), " "); got != "greylisted yahoo 3.00 % 2.97 % <>: 3 of 3" {
+	if got := strings.Join(strings.Fields(lines[3]), " "); got != "greylisted yahoo 3.00% 2.97% <>: 3 of 3" {
 		t.Errorf("%q", got)
 	}
 	if len(lines) != 5 {
@@ -68,6 +69,33 @@ func TestViewMarksWhatJumped(t *testing.T) {
 	}
 	if want := now.Add(-10 * time.Minute).Truncate(time.Minute).Unix(); l.queries[0].Since != want || l.queries[1].Until != want {
 		t.Errorf("asked for %+v", l.queries)
+	}
+}
+
+// The mark of a rise stands before what a narrow terminal cuts off, and no line is
+// longer than it.
+func TestViewFits(t *testing.T) {
+	now := time.Date(2026, 1, 12, 12, 0, 0, 0, time.UTC)
+	l := &fixed{last: now.Unix() - 5,
+		latest: []ledger.Row{
+			row(60, "delivered", "", "google_workspace", "a-rather-long-name.shop.example"),
+			row(45, "bounced", "recipient_restricted", "google_workspace", "a-rather-long-name.shop.example"),
+		},
+		before: []ledger.Row{row(990, "delivered", "", "google_workspace"), row(10, "bounced", "recipient_restricted", "google_workspace")},
+	}
+	for _, width := range []int{0, 80} {
+		text, err := view{span: 10 * time.Minute, rows: 10, width: width}.text(t.Context(), l, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range strings.Split(text, "\n")[1:] {
+			if width > 1 && utf8.RuneCountInString(line) > width-1 {
+				t.Errorf("%q is wider than %d", line, width)
+			}
+		}
+		if !strings.Contains(text, "▲ 43×") {
+			t.Errorf("no mark in\n%s", text)
+		}
 	}
 }
 
