@@ -3,17 +3,10 @@ package kafka
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -32,6 +25,7 @@ import (
 
 	"github.com/bouncemeter/bouncemeter/event"
 	"github.com/bouncemeter/bouncemeter/internal/kafkaclient"
+	"github.com/bouncemeter/bouncemeter/internal/testcert"
 )
 
 // log collects what is logged.
@@ -205,7 +199,8 @@ func TestSlowLaneStopsNobody(t *testing.T) {
 
 func TestTLSAndLogin(t *testing.T) {
 	dir := t.TempDir()
-	certificate, ca := authority(t, dir)
+	authority := testcert.New(t)
+	certificate, ca := authority.Issue(t), authority.Write(t, dir)
 	for mechanism, group := range map[string]string{"plain": "", "scram-sha-256": "meters", "scram-sha-512": "meters"} {
 		t.Run(mechanism, func(t *testing.T) {
 			c := startCluster(t, 1, kfake.NumBrokers(1), kfake.EnableSASL(), kfake.Superuser(strings.ToUpper(mechanism), "meter", "right horse"),
@@ -249,29 +244,6 @@ func write(t testing.TB, file, text string) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// authority makes a certificate for the loopback address that signs itself, and
-// a file with it.
-func authority(t testing.TB, dir string) (tls.Certificate, string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "kafka.test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ca := filepath.Join(dir, "ca.pem")
-	write(t, ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, ca
 }
 
 // The cluster is down when we start, and goes away and comes back later.

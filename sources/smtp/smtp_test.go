@@ -2,16 +2,10 @@ package smtp
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/netip"
 	"os"
@@ -24,6 +18,7 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/internal/testcert"
 	"github.com/bouncemeter/bouncemeter/sources/mailbox"
 )
 
@@ -293,7 +288,8 @@ func freePort(t *testing.T) string {
 
 func TestSMTP(t *testing.T) {
 	dir, address := t.TempDir(), freePort(t)
-	cert, key := certificate(t, dir)
+	authority := testcert.New(t)
+	cert, key := testcert.Write(t, authority.Issue(t), dir, "server")
 	messages, stop := start(t, Config{
 		Listen: address, Maildir: filepath.Join(dir, "mail"), CertFile: cert, KeyFile: key,
 		Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Recipients: []string{"bounces.shop.example", "abuse@shop.example"},
@@ -319,7 +315,7 @@ func TestSMTP(t *testing.T) {
 			}
 		}
 	}
-	c, err := smtp.NewClientStartTLS(dial(t, "tcp", address), &tls.Config{InsecureSkipVerify: true})
+	c, err := smtp.NewClientStartTLS(dial(t, "tcp", address), &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -378,29 +374,4 @@ func TestClientsAreSentAway(t *testing.T) {
 		l.Close()
 		<-ended
 	}
-}
-
-// certificate writes a certificate that nobody has signed, and its key.
-func certificate(t *testing.T, dir string) (certFile, keyFile string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Unix(0, 0), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for name, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: cert}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return certFile, keyFile
 }

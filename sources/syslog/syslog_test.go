@@ -3,17 +3,10 @@ package syslog
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/netip"
 	"os"
@@ -26,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/internal/testcert"
 	"github.com/bouncemeter/bouncemeter/sources/spool"
 )
 
@@ -405,65 +399,19 @@ func TestParseListen(t *testing.T) {
 	}
 }
 
-// certificates writes an authority and what it signed to dir: server.pem,
-// client.pem and their keys.
-func certificates(t *testing.T, dir string) (authority *x509.CertPool) {
-	t.Helper()
-	write := func(name, kind string, der []byte) {
-		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var parent *x509.Certificate
-	var parentKey *ecdsa.PrivateKey
-	for i, name := range []string{"ca", "server", "client"} {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := &x509.Certificate{
-			SerialNumber: big.NewInt(int64(i + 1)), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-			IsCA: i == 0, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		}
-		if i == 0 {
-			parent, parentKey = c, key
-		}
-		der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, parentKey)
-		if err != nil {
-			t.Fatal(err)
-		}
-		private, err := x509.MarshalPKCS8PrivateKey(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(name+".pem", "CERTIFICATE", der)
-		write(name+".key", "PRIVATE KEY", private)
-	}
-	authority = x509.NewCertPool()
-	text, err := os.ReadFile(filepath.Join(dir, "ca.pem"))
-	if err != nil || !authority.AppendCertsFromPEM(text) {
-		t.Fatal(err)
-	}
-	return authority
-}
-
 func TestTLS(t *testing.T) {
 	dir := t.TempDir()
-	authority := certificates(t, dir)
-	file := func(name string) string { return filepath.Join(dir, name) }
-	client, err := tls.LoadX509KeyPair(file("client.pem"), file("client.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := Config{Listen: []string{"tls:127.0.0.1:0"}, CertFile: file("server.pem"), KeyFile: file("server.key")}
+	authority := testcert.New(t)
+	client := authority.Issue(t)
+	c := Config{Listen: []string{"tls:127.0.0.1:0"}}
+	c.CertFile, c.KeyFile = testcert.Write(t, authority.Issue(t), dir, "server")
 	for _, mutual := range []bool{false, true} {
 		if mutual {
-			c.ClientCAFile = file("ca.pem")
+			c.ClientCAFile = authority.Write(t, dir)
 		}
 		r := run(t, c)
 		for _, certificate := range []bool{false, true} {
-			config := &tls.Config{RootCAs: authority, MinVersion: tls.VersionTLS12}
+			config := &tls.Config{RootCAs: authority.Pool(), MinVersion: tls.VersionTLS12}
 			if certificate {
 				config.Certificates = []tls.Certificate{client}
 			}
@@ -485,7 +433,7 @@ func TestTLS(t *testing.T) {
 		closed(t, plain)
 		r.stop()
 	}
-	if err := os.Remove(file("server.key")); err != nil {
+	if err := os.Remove(c.KeyFile); err != nil {
 		t.Fatal(err)
 	}
 	r := run(t, c)

@@ -2,15 +2,8 @@ package e2e
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -21,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/bouncemeter/bouncemeter/internal/testcert"
 	"github.com/bouncemeter/bouncemeter/test/internal/rig"
 )
 
@@ -39,7 +33,9 @@ func TestRsyslog(t *testing.T) {
 	if err := os.WriteFile(log, lines.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	selfSigned(t, dir)
+	authority := testcert.New(t)
+	authority.Write(t, dir)
+	testcert.Write(t, authority.Issue(t), dir, "cert")
 
 	// A daemon for each way, since the counts of a ledger are of all its sources.
 	ways := []struct{ name, listen, action string }{
@@ -51,7 +47,7 @@ func TestRsyslog(t *testing.T) {
 	}
 	var rules bytes.Buffer
 	socket := filepath.Join(dir, "rsyslog")
-	fmt.Fprintf(&rules, `global(workDirectory="%[1]s" maxMessageSize="64k" parser.permitSlashInProgramName="on" defaultNetstreamDriverCAFile="%[1]s/cert.pem" defaultNetstreamDriverCertFile="%[1]s/cert.pem" defaultNetstreamDriverKeyFile="%[1]s/key.pem")
+	fmt.Fprintf(&rules, `global(workDirectory="%[1]s" maxMessageSize="64k" parser.permitSlashInProgramName="on" defaultNetstreamDriverCAFile="%[1]s/ca.pem" defaultNetstreamDriverCertFile="%[1]s/cert.pem" defaultNetstreamDriverKeyFile="%[1]s/cert.key")
 module(load="imuxsock" SysSock.Use="off")
 input(type="imuxsock" Socket="%[2]s" IgnoreTimestamp="off" UseSysTimeStamp="off" RateLimit.Interval="0")
 `, dir, socket)
@@ -64,7 +60,7 @@ input(type="imuxsock" Socket="%[2]s" IgnoreTimestamp="off" UseSysTimeStamp="off"
 		port := rig.FreePort(t)
 		extra := ""
 		if w.name == "tls" {
-			extra = fmt.Sprintf(", tls: {cert_file: %[1]s/cert.pem, key_file: %[1]s/key.pem, ca_file: %[1]s/cert.pem}", dir)
+			extra = fmt.Sprintf(", tls: {cert_file: %[1]s/cert.pem, key_file: %[1]s/cert.key, ca_file: %[1]s/ca.pem}", dir)
 		}
 		sites[i], daemons[i] = start(t, fmt.Sprintf(`{name: mta1, kind: syslog, listen: "%s", timezone: UTC%s}`, fmt.Sprintf(w.listen, port), extra), folder)
 		daemons[i].Eventually(t, "it listens", func() bool { return strings.Contains(daemons[i].Output(), "listening for syslog") })
@@ -141,33 +137,5 @@ func logSocket(t *testing.T, path string, output *bytes.Buffer) io.Writer {
 			t.Fatalf("%v\n%s", err, output.String())
 		}
 		<-time.After(20 * time.Millisecond)
-	}
-}
-
-// selfSigned writes cert.pem and key.pem: for server and client alike, and their
-// own authority.
-func selfSigned(t *testing.T, dir string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "syslog.example"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	certificate, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: certificate}, "key.pem": {Type: "PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
 	}
 }

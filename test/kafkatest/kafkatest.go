@@ -5,17 +5,8 @@
 package kafkatest
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	_ "embed" // pom.xml
-	"encoding/pem"
-	"errors"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bouncemeter/bouncemeter/internal/testcert"
 	"github.com/bouncemeter/bouncemeter/test/internal/rig"
 )
 
@@ -44,7 +36,7 @@ var pom []byte
 type Server struct {
 	// Addr is the plain listener, SecureAddr the one with TLS and SASL.
 	Addr, SecureAddr string
-	// CAFile has the certificate, in PEM, that the secure listener shows.
+	// CAFile has the certificate, in PEM, of the authority of the secure listener.
 	CAFile string
 
 	dir, libs string
@@ -64,8 +56,10 @@ func Start(t testing.TB) *Server {
 	}
 	free := rig.FreeAddresses(t, 3)
 	s := &Server{Addr: free[0], SecureAddr: free[1], dir: t.TempDir(), libs: libs}
-	s.CAFile = filepath.Join(s.dir, "ca.pem")
-	if err := s.certificate(); err != nil {
+	authority := testcert.New(t)
+	s.CAFile = authority.Write(t, s.dir)
+	cert, key := testcert.PEM(t, authority.Issue(t))
+	if err := os.WriteFile(filepath.Join(s.dir, "server.pem"), append(key, cert...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.configure(free[2]); err != nil {
@@ -116,32 +110,6 @@ func fetch(logf func(string, ...any)) (string, error) {
 		}
 	}
 	return libs, nil
-}
-
-// certificate makes one that signs itself, with its key for Kafka and without
-// for clients.
-func (s *Server) certificate() error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "kafka.test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		return err
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	public := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	both := append(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), public...)
-	return errors.Join(os.WriteFile(s.CAFile, public, 0o600), os.WriteFile(filepath.Join(s.dir, "server.pem"), both, 0o600))
 }
 
 // configure writes server.properties and an empty store.

@@ -2,18 +2,10 @@ package main
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"io/fs"
-	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -26,6 +18,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 	"golang.org/x/tools/txtar"
 
+	"github.com/bouncemeter/bouncemeter/internal/testcert"
 	"github.com/bouncemeter/bouncemeter/sources/dialect"
 	"github.com/bouncemeter/bouncemeter/test/internal/rig"
 )
@@ -153,33 +146,20 @@ func TestWebConfig(t *testing.T) {
 	dir := t.TempDir()
 	log := filepath.Join(dir, "mail.log")
 	rig.Append(t, log, nil)
-	authority, authorityPEM := authority(t)
-	for name, cert := range map[string]tls.Certificate{"server": authority.issue(t), "client": authority.issue(t)} {
-		write(t, filepath.Join(dir, name+".pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}))
-		key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(t, filepath.Join(dir, name+".key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
-	}
-	write(t, filepath.Join(dir, "ca.pem"), authorityPEM)
+	authority := testcert.New(t)
+	authority.Write(t, dir)
+	testcert.Write(t, authority.Issue(t), dir, "server")
+	own := authority.Issue(t)
 	hash, err := bcrypt.GenerateFromPassword([]byte("right-horse"), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(authorityPEM)
 	client := func(c *tls.Config) *http.Client {
-		c.RootCAs = pool
+		c.RootCAs = authority.Pool()
 		return &http.Client{Transport: &http.Transport{TLSClientConfig: c, DisableKeepAlives: true}, Timeout: 10 * time.Second,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	}
-	own, err := tls.LoadX509KeyPair(filepath.Join(dir, "client.pem"), filepath.Join(dir, "client.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	stranger, _ := authorityOf(t)
-	strangers := stranger.issue(t)
+	strangers := testcert.New(t).Issue(t)
 	right, wrong := &[2]string{"ann", "right-horse"}, &[2]string{"ann", "wrong"}
 	for _, clients := range []bool{false, true} {
 		tlsConfig := "tls_server_config: {cert_file: server.pem, key_file: server.key"
@@ -219,49 +199,6 @@ func TestWebConfig(t *testing.T) {
 		}
 		d.Stop(t)
 	}
-}
-
-// issuer is a certificate authority.
-type issuer struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func authority(t *testing.T) (issuer, []byte) { return authorityOf(t) }
-
-func authorityOf(t *testing.T) (issuer, []byte) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return issuer{cert, key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-}
-
-// issue makes a certificate for this machine, as server and client.
-func (i issuer) issue(t *testing.T) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(2), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
-	der, err := x509.CreateCertificate(rand.Reader, template, i.cert, &key.PublicKey, i.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
 func write(t *testing.T, path string, b []byte) {
