@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/bouncemeter/bouncemeter/sources/webhook"
 )
 
 // Every kind that can be written has a row, and every setting is in one.
@@ -42,5 +44,13 @@ func TestKindsAreWhole(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Every way to verify that there is can be written.
+func TestSchemesAreThoseOfWebhook(t *testing.T) {
+	f, _ := reflect.TypeFor[Source]().FieldByName("Verify")
+	if words := strings.Split(f.Tag.Get("enum"), ","); !slices.Equal(words, webhook.Schemes()) {
+		t.Errorf("verify may be %v, and package webhook has %v", words, webhook.Schemes())
 	}
 }
