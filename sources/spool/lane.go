@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/bouncemeter/bouncemeter/event"
 )
 
@@ -43,10 +45,28 @@ type Lane struct {
 // Lane returns the spool's one lane.
 func (s *Spool) Lane() *Lane { return &Lane{spool: s, opened: make(chan struct{})} }
 
-// Opened is closed once the lane has been opened. Whoever receives should begin
-// no earlier: until then the spool does not know where the ledger stands, and may
-// have to go on elsewhere.
-func (l *Lane) Opened() <-chan struct{} { return l.opened }
+// Serve opens a spool, calls work for its lane and, once that is open, receive,
+// until ctx is done. Nobody may append earlier: until the lane is open the spool
+// does not know where the ledger stands, and may have to go on elsewhere.
+func Serve(ctx context.Context, c Config, work func(context.Context, *Lane) error, receive func(context.Context, *Spool) error) (err error) {
+	s, err := Open(c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	lane := s.Lane()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return work(ctx, lane) })
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-lane.opened:
+		}
+		return receive(ctx, s)
+	})
+	return g.Wait()
+}
 
 // Name is made of the spool's id, so spools of several machines under the name of
 // one source have lanes of their own, and so does one that was begun anew.

@@ -185,24 +185,8 @@ func (s *Source) Stats() Stats {
 
 // Run opens the spool, calls work for its lane and receives messages, until ctx
 // is done.
-func (s *Source) Run(ctx context.Context, work func(context.Context, *spool.Lane) error) (err error) {
-	sp, err := spool.Open(s.config.Spool)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, sp.Close()) }()
-	lane := sp.Lane()
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return work(ctx, lane) })
-	g.Go(func() error {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-lane.Opened():
-		}
-		return s.receive(ctx, sp)
-	})
-	return g.Wait()
+func (s *Source) Run(ctx context.Context, work func(context.Context, *spool.Lane) error) error {
+	return spool.Serve(ctx, s.config.Spool, work, s.receive)
 }
 
 // receive listens on all addresses until ctx is done.

@@ -26,8 +26,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/bouncemeter/bouncemeter/sources/spool"
 )
 
@@ -154,26 +152,12 @@ func (s *Source) Stats() Stats {
 
 // Run opens the spool, calls work for its lane and receives requests, until ctx
 // is done.
-func (s *Source) Run(ctx context.Context, work func(context.Context, *spool.Lane) error) (err error) {
-	sp, err := spool.Open(s.config.Spool)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, sp.Close()) }()
-	lane := sp.Lane()
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return work(ctx, lane) })
-	g.Go(func() error {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-lane.Opened():
-		}
+func (s *Source) Run(ctx context.Context, work func(context.Context, *spool.Lane) error) error {
+	return spool.Serve(ctx, s.config.Spool, work, func(ctx context.Context, sp *spool.Spool) error {
 		s.use(sp)
 		defer s.use(nil)
 		return s.config.Hub.serve(ctx, s)
 	})
-	return g.Wait()
 }
 
 // use takes a spool into use or, if it is nil, waits until none is used.
