@@ -95,6 +95,7 @@ type AlertFilter struct {
 	// Latest keeps only the last change that each alert has ever made, and then
 	// Open only those that are not over; without Latest it has no effect.
 	Latest, Open bool
-	// Limit keeps the first; zero means 10,000.
-	Limit int
+	// Limit keeps the first, or with Newest the last; zero means 10,000.
+	Limit  int
+	Newest bool
 }

@@ -309,7 +309,7 @@ func (s *Server) alertsPage(ctx context.Context, v *view) (any, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	past, err := s.o.Ledger.Alerts(ctx, ledger.AlertFilter{Latest: true, Since: v.since, Until: v.until})
+	past, err := s.o.Ledger.Alerts(ctx, ledger.AlertFilter{Latest: true, Since: v.since, Until: v.until, Newest: true})
 	if err != nil {
 		return nil, "", err
 	}
@@ -345,7 +345,7 @@ func (s *Server) alertsPage(ctx context.Context, v *view) (any, string, error) {
 }
 
 func (s *Server) alertPage(ctx context.Context, v *view, id string) (any, string, error) {
-	changes, err := s.o.Ledger.Alerts(ctx, ledger.AlertFilter{ID: id, Limit: 1000})
+	changes, err := s.o.Ledger.Alerts(ctx, ledger.AlertFilter{ID: id, Limit: 1000, Newest: true})
 	if err != nil {
 		return nil, "", err
 	}

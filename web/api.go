@@ -306,18 +306,18 @@ func (s *Server) apiAlerts(ctx context.Context, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.Limit, f.Newest = limit, true
 	all, err := s.o.Ledger.Alerts(ctx, f)
 	if err != nil {
 		return nil, err
 	}
-	all = all[max(len(all)-limit, 0):]
 	slices.Reverse(all)
 	return map[string]any{"alerts": alertChanges(all)}, nil
 }
 
 func (s *Server) apiAlert(ctx context.Context, r *http.Request) (any, error) {
 	id := r.PathValue("id")
-	all, err := s.o.Ledger.Alerts(ctx, ledger.AlertFilter{ID: id, Limit: apiItems})
+	all, err := s.o.Ledger.Alerts(ctx, ledger.AlertFilter{ID: id, Limit: apiItems, Newest: true})
 	if err == nil && len(all) == 0 {
 		err = notFound{fmt.Errorf("there is no alert %s", short(id, 40))}
 	}

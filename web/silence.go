@@ -115,7 +115,7 @@ func (s *Server) makeSilence(r *http.Request, id string) error {
 	if comment == "" || len(comment) > maxComment {
 		return badRequest{fmt.Errorf("say why and who in up to %d letters, for those who wonder later", maxComment)}
 	}
-	changes, err := s.o.Ledger.Alerts(r.Context(), ledger.AlertFilter{ID: id, Limit: apiItems})
+	changes, err := s.o.Ledger.Alerts(r.Context(), ledger.AlertFilter{ID: id, Limit: 1, Newest: true})
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func (s *Server) makeSilence(r *http.Request, id string) error {
 	if len(all) >= mostSilences {
 		return badRequest{fmt.Errorf("there are %d silences already; end some of them", len(all))}
 	}
-	a := readAlert(changes[len(changes)-1])
+	a := readAlert(changes[0])
 	now := s.o.Now()
 	x := &ledger.Silence{ID: rand.Text(), Comment: comment, Labels: a.silenceLabels(), From: now, Until: now.Add(length)}
 	if err := s.o.Ledger.SetSilence(r.Context(), x); err != nil {

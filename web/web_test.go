@@ -753,3 +753,23 @@ func TestSilence(t *testing.T) {
 		t.Errorf("after its time: %s", got)
 	}
 }
+
+// However many alerts there are, the latest are told.
+func TestLatestOfManyAlerts(t *testing.T) {
+	s := open(t)
+	const n = 10_100 // more than the ledger returns at a time
+	var all []ledger.Alert
+	for i := range n {
+		all = append(all, ledger.Alert{ID: fmt.Sprint("alert", i), State: "resolved", Rule: "r", Time: now.Unix() - 60, Body: []byte("{}")})
+	}
+	if err := s.ledger.CommitDetector(t.Context(), &ledger.DetectorCommit{Position: now.Unix(), Now: now, Alerts: all}); err != nil {
+		t.Fatal(err)
+	}
+	last := fmt.Sprint("alert", n-1)
+	if body := s.get(t, "/api/v1/alerts?limit=1"); !strings.Contains(body, last) {
+		t.Errorf("no %s in %s", last, body)
+	}
+	if page := s.get(t, "/alerts"); !strings.Contains(page, last) {
+		t.Errorf("no %s in the page", last)
+	}
+}

@@ -93,7 +93,7 @@ func (k alertsListCommand) Run(ctx context.Context, c console) error {
 		return err
 	}
 	if !k.Open {
-		over, err := l.Alerts(ctx, ledger.AlertFilter{Latest: true, Since: time.Now().Add(-last).Unix()})
+		over, err := l.Alerts(ctx, ledger.AlertFilter{Latest: true, Since: time.Now().Add(-last).Unix(), Newest: true})
 		if err != nil {
 			return err
 		}

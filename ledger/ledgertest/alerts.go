@@ -211,6 +211,8 @@ func testAlerts(t *testing.T, open Open) {
 		want []int
 	}{
 		{ledger.AlertFilter{Limit: 2}, []int{0, 1}},
+		{ledger.AlertFilter{Limit: 2, Newest: true}, []int{4, 5}},
+		{ledger.AlertFilter{ID: "a", Limit: 1, Newest: true}, []int{3}},
 		{ledger.AlertFilter{After: all[3].Seq}, []int{4, 5}},
 		{ledger.AlertFilter{After: all[0].Seq, Limit: 1}, []int{1}},
 		{ledger.AlertFilter{After: all[5].Seq}, nil},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
@@ -90,13 +91,21 @@ func (l *Ledger) Alerts(ctx context.Context, f ledger.AlertFilter) ([]ledger.Ale
 			where += " AND open"
 		}
 	}
+	order := " ORDER BY seq"
+	if f.Newest {
+		order = " ORDER BY seq DESC"
+	}
 	args = append(args, int64(f.Limit))
-	return list(ctx, l, "list alerts", func(v [][]byte) ledger.Alert {
+	all, err := list(ctx, l, "list alerts", func(v [][]byte) ledger.Alert {
 		return ledger.Alert{
 			Seq: number(v[0]), ID: string(v[1]), State: string(v[2]), Open: v[3][0] != 0,
 			Rule: string(v[4]), Time: number(v[5]), Body: bytes.Clone(v[6]),
 		}
-	}, "SELECT seq, id, state, open, rule, time, body FROM alert_changes "+where+" ORDER BY seq LIMIT $"+strconv.Itoa(len(args)), args...)
+	}, "SELECT seq, id, state, open, rule, time, body FROM alert_changes "+where+order+" LIMIT $"+strconv.Itoa(len(args)), args...)
+	if f.Newest {
+		slices.Reverse(all)
+	}
+	return all, err
 }
 
 // Notified returns the Seq of the last change that the notifier has delivered;

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 
 	"github.com/bouncemeter/bouncemeter/internal/failpoint"
@@ -128,9 +129,13 @@ func (l *Ledger) Alerts(ctx context.Context, f ledger.AlertFilter) ([]ledger.Ale
 			where += " AND open = 1"
 		}
 	}
+	order := " ORDER BY seq LIMIT ?"
+	if f.Newest {
+		order = " ORDER BY seq DESC LIMIT ?"
+	}
 	var all []ledger.Alert
 	err := l.read(ctx, "list alerts", func(c *conn) error {
-		return c.query(ctx, "SELECT seq, id, state, open, rule, time, body FROM alert_changes "+where+" ORDER BY seq LIMIT ?",
+		return c.query(ctx, "SELECT seq, id, state, open, rule, time, body FROM alert_changes "+where+order,
 			func(row []value) error {
 				var a ledger.Alert
 				a.Seq, _ = row[0].(int64)
@@ -145,6 +150,9 @@ func (l *Ledger) Alerts(ctx context.Context, f ledger.AlertFilter) ([]ledger.Ale
 				return nil
 			}, append(args, int64(f.Limit))...)
 	})
+	if f.Newest {
+		slices.Reverse(all)
+	}
 	return all, err
 }
 
