@@ -11,6 +11,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/bouncemeter/bouncemeter/event"
@@ -110,13 +111,24 @@ type Total struct {
 	Attempts, Firsts                          int64
 }
 
-// maxTotals is more than any ledger has.
-const maxTotals = 1 << 20
+// maxRows is more than any question has answers, if it does not ask for times.
+const maxRows = 1_000_000
+
+// QueryAll asks query, which is that of a ledger, for all rows, and fails rather
+// than to leave any out.
+func QueryAll(ctx context.Context, query func(context.Context, Query) ([]Row, error), q Query) ([]Row, error) {
+	q.Limit = maxRows
+	rows, err := query(ctx, q)
+	if err == nil && len(rows) >= maxRows {
+		err = fmt.Errorf("there are more than %d different counts: ask for a shorter time", maxRows)
+	}
+	return rows, err
+}
 
 // Totals yields the all-time sums, for counters that must not step back over a
 // restart. query is that of a ledger.
 func Totals(ctx context.Context, query func(context.Context, Query) ([]Row, error), yield func(Total) error) error {
-	rows, err := query(ctx, Query{By: []Dimension{ByOutcome, ByCategory, ByProvider, BySenderDomain}, Limit: maxTotals})
+	rows, err := QueryAll(ctx, query, Query{By: []Dimension{ByOutcome, ByCategory, ByProvider, BySenderDomain}})
 	if err != nil {
 		return err
 	}

@@ -55,11 +55,11 @@ func (v view) text(ctx context.Context, l querier, now time.Time) (string, error
 	}
 	since := end.Add(-v.span).Truncate(time.Minute).Unix()
 	by := []ledger.Dimension{ledger.ByOutcome, ledger.ByCategory, ledger.ByProvider, ledger.BySenderDomain}
-	latest, err := l.Query(ctx, ledger.Query{Since: since, Until: end.Unix(), By: by})
+	latest, err := ledger.QueryAll(ctx, l.Query, ledger.Query{Since: since, Until: end.Unix(), By: by})
 	if err != nil {
 		return "", err
 	}
-	before, err := l.Query(ctx, ledger.Query{Since: end.Add(-usual).Unix(), Until: since, By: by[:3]})
+	before, err := ledger.QueryAll(ctx, l.Query, ledger.Query{Since: end.Add(-usual).Unix(), Until: since, By: by[:3]})
 	if err != nil {
 		return "", err
 	}

@@ -143,7 +143,7 @@ func Make(ctx context.Context, l Ledger, from, until time.Time) (*Digest, error)
 // count returns first outcomes: failures by category and attempts, of each pair of
 // names and of all.
 func count(ctx context.Context, l Ledger, from, until time.Time) (map[key]int64, error) {
-	rows, err := l.Query(ctx, ledger.Query{
+	rows, err := ledger.QueryAll(ctx, l.Query, ledger.Query{
 		Since: from.Unix(), Until: until.Unix(),
 		By: []ledger.Dimension{ledger.ByOutcome, ledger.ByCategory, ledger.ByProvider, ledger.BySenderDomain},
 	})
@@ -287,15 +287,16 @@ func (d *Digest) alerts(ctx context.Context, l Ledger) error {
 	if err != nil {
 		return err
 	}
-	ended, err := l.Alerts(ctx, ledger.AlertFilter{Latest: true, Since: d.From.Unix()})
+	ended, err := l.Alerts(ctx, ledger.AlertFilter{Latest: true, Since: d.From.Unix(), Newest: true})
 	if err != nil {
 		return err
 	}
 	seen := make(map[string]bool)
 	for _, c := range slices.Concat(open, ended) {
 		var a spike.Alert
-		if err := json.Unmarshal(c.Body, &a); err != nil {
-			return fmt.Errorf("read alert %s: %w", c.ID, err)
+		if err := json.Unmarshal(c.Body, &a); err != nil { // of another version: what the ledger knows beside it
+			at := time.Unix(c.Time, 0)
+			a = spike.Alert{Title: c.Rule, Severity: spike.Ticket, State: spike.State(c.State), Since: at, Fired: at, Resolved: at}
 		}
 		if seen[c.ID] || a.Inhibited || !a.Fired.Before(d.Until) || !a.State.Open() && a.Resolved.Before(d.From) {
 			continue

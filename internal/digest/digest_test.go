@@ -1,13 +1,15 @@
 package digest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
 	"github.com/bouncemeter/bouncemeter/pipeline/spike"
@@ -26,11 +28,12 @@ var (
 )
 
 func (m *memory) Query(_ context.Context, q ledger.Query) ([]ledger.Row, error) {
+	limit := cmp.Or(q.Limit, 100_000)
 	switch q.Since {
 	case monday.Unix():
-		return m.now, nil
+		return m.now[:min(len(m.now), limit)], nil
 	case monday.AddDate(0, 0, -7).Unix():
-		return m.before, nil
+		return m.before[:min(len(m.before), limit)], nil
 	}
 	return nil, nil
 }
@@ -92,10 +95,10 @@ func TestWorseBetterNew(t *testing.T) {
 		}
 		return words
 	}
-	if diff := cmp.Diff([]string{"SPF failed for shop.example at gmail", "Policy"}, what(d.Worse)); diff != "" {
+	if diff := gocmp.Diff([]string{"SPF failed for shop.example at gmail", "Policy"}, what(d.Worse)); diff != "" {
 		t.Errorf("worse (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"User unknown for news.example at gmail"}, what(d.Better)); diff != "" {
+	if diff := gocmp.Diff([]string{"User unknown for news.example at gmail"}, what(d.Better)); diff != "" {
 		t.Errorf("better (-want +got):\n%s", diff)
 	}
 	if len(d.New) != 1 || d.New[0].Text != "ofr_999 what is new" {
@@ -164,17 +167,30 @@ func TestAlertsOfTheTime(t *testing.T) {
 		alert("open", spike.Warning, monday.Add(time.Hour), time.Time{}, false),
 		alert("part", spike.Critical, monday.Add(time.Hour), time.Time{}, true),
 		alert("after", spike.Critical, next.Add(time.Hour), time.Time{}, false),
+		{ID: "odd", Open: true, State: "firing", Rule: "of another version", Time: monday.Add(time.Hour).Unix(), Body: []byte(`{"labels":7}`)},
 	}}
 	d := digestOf(t, m)
 	var ids []string
 	for _, a := range d.Alerts {
 		ids = append(ids, a.ID)
 	}
-	if diff := cmp.Diff([]string{"open", "over"}, ids); diff != "" {
+	if diff := gocmp.Diff([]string{"open", "over", "odd"}, ids); diff != "" {
 		t.Errorf("alerts (-want +got):\n%s", diff)
 	}
 	text := strings.Join(d.Lines(), "\n")
-	if !strings.Contains(text, "2 alerts: 0 critical, 1 warning, 1 ticket.") || !strings.Contains(text, "over after 2 h") || !strings.Contains(text, "still open") {
+	if !strings.Contains(text, "3 alerts: 0 critical, 1 warning, 2 ticket.") || !strings.Contains(text, "over after 2 h") || !strings.Contains(text, "still open") {
 		t.Error(text)
+	}
+}
+
+// All mail counts, from however many domains.
+func TestManyDomains(t *testing.T) {
+	const n = 100_010 // more than a query returns unless it asks for more
+	m := &memory{}
+	for i := range n {
+		m.now = append(m.now, row("delivered", "", "gmail", fmt.Sprint("d", i, ".example"), 1))
+	}
+	if d := digestOf(t, m); d.Now.Attempts != n {
+		t.Errorf("%d attempts, want %d", d.Now.Attempts, n)
 	}
 }

@@ -8,7 +8,7 @@
 // idempotently nor in transactions.)
 //
 // Where things are: topic.go hands messages to the client and learns what became
-// of them; records.go and counts.go say what is written.
+// of them; records.go and values.go say what is written.
 package kafka
 
 import (
