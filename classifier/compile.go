@@ -38,8 +38,17 @@ type compiledRule struct {
 	weight    int
 	providers []uint16
 	blocklist uint16
-	need      uint32 // bits that phrases must have set
 	regexps   []*regexp.Regexp
+}
+
+// demand is what a rule asks for, in short: of most rules whose words are found
+// something is missing.
+type demand struct {
+	bits   uint32 // that phrases must have set
+	weight int16
+	words  uint16 // how many the conditions beside a phrase count for
+	rank   uint8
+	more   bool // there are conditions besides phrases
 }
 
 // Bits that phrases set for a rule: one for any, one for each entry of all.
@@ -53,7 +62,7 @@ const (
 type sense struct {
 	rule      int32 // index, or -1
 	bit       uint32
-	words     uint16 // how many words it asks for
+	words     uint16 // how many words it asks for; 0 if it rules a rule out
 	provider  uint16 // index, if it is a provider's words
 	blocklist uint16 // index, if it is a blocklist's name
 }
@@ -61,8 +70,9 @@ type sense struct {
 // tables is everything compiled. It is immutable.
 type tables struct {
 	rules      []compiledRule
-	senses     []sense // of the phrases
-	phrases    []quote // as written
+	demands    []demand // of the rules
+	senses     []sense  // of the phrases
+	phrases    []quote  // as written
 	machine    *automaton
 	keep       *lexicon
 	coded      []int32 // rules without phrases, best rank first
@@ -90,7 +100,9 @@ func compile(s *source) *tables {
 			s.faults.add(q.place, rule, "", "phrase %v", err)
 			return
 		}
-		m.words = uint16(n)
+		if m.bit != bitVeto {
+			m.words = uint16(n)
+		}
 		t.senses, t.phrases = append(t.senses, m), append(t.phrases, q)
 	}
 
@@ -171,8 +183,16 @@ func compile(s *source) *tables {
 		default:
 			c.rank = rankCode
 		}
+		conditions := len(r.codes)+len(r.enhanced) > 0 || r.stages != 0
+		d := demand{
+			weight: int16(c.weight), words: uint16(len(r.all)), rank: c.rank,
+			more: conditions || len(r.providers) > 0 && !r.distinctive || len(r.regex) > 0,
+		}
+		if conditions {
+			d.words++
+		}
 		if len(r.any) > 0 {
-			c.need |= bitAny
+			d.bits |= bitAny
 		}
 		for _, q := range r.any {
 			add(q, r.id, sense{rule: index, bit: bitAny})
@@ -181,7 +201,7 @@ func compile(s *source) *tables {
 			}
 		}
 		for i, group := range r.all {
-			c.need |= 2 << i
+			d.bits |= 2 << i
 			for _, q := range group {
 				add(q, r.id, sense{rule: index, bit: 2 << i})
 			}
@@ -192,7 +212,7 @@ func compile(s *source) *tables {
 		if !hasText {
 			t.coded = append(t.coded, index)
 		}
-		t.rules = append(t.rules, c)
+		t.rules, t.demands = append(t.rules, c), append(t.demands, d)
 	}
 	slices.SortStableFunc(t.coded, func(a, b int32) int {
 		return cmp.Compare(t.rules[b].rank, t.rules[a].rank)

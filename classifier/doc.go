@@ -12,13 +12,13 @@
 // ids (N). What rules name themselves, such as "spamhaus.org" or "S3150", is
 // kept. Rules only ever see this masked text.
 //
-// Match (words.go, phrase.go): each word of the text is looked up once in one
-// trie of all words that rules use; what is found drives one automaton of all
-// phrases. The work grows with the text, not with the number of rules. The
-// usual answer to this problem is one Aho-Corasick automaton over the letters
-// of whole phrases; two levels need no failure links, stay small enough for the
-// second-level cache, and let phrases have classes of words, inflections and
-// gaps, which is what makes a rule hold for wordings nobody has seen yet.
+// Match (words.go, phrase.go, automaton.go): each word of the text is looked up
+// once in one trie of all words that rules use; what is found drives one
+// automaton of all phrases. The work grows with the text, not with the number of
+// rules. The usual answer to this problem is one Aho-Corasick automaton over the
+// letters of whole phrases; two levels need no failure links, stay small enough
+// for the second-level cache, and let phrases have classes of words, inflections
+// and gaps, which is what makes a rule hold for wordings nobody has seen yet.
 //
 // Judge (judge.go): of the rules whose conditions hold, the one with the best
 // kind of evidence wins: words of that provider, words of anybody, an enhanced

@@ -66,7 +66,7 @@ func (c *Classifier) Explain(e *event.Event) Explanation {
 func (s *Session) explain(q *query) Explanation {
 	t := s.t
 	matches := map[int32][]Match{}
-	s.judge.trace = func(index int32, from, to int16) {
+	s.judge.trace = func(index int32, from, to int) {
 		m, p := &t.senses[index], &t.phrases[index]
 		if m.rule < 0 || m.bit == bitVeto {
 			return
@@ -74,8 +74,8 @@ func (s *Session) explain(q *query) Explanation {
 		if len(matches[m.rule]) == maxMatches {
 			return
 		}
-		start, end := int(s.text.words[from].start), int(s.text.words[to].end)
-		matches[m.rule] = append(matches[m.rule], Match{p.s, p.line, start - 1, end - 1, string(s.text.buf[start:end])})
+		to = wordEnd(s.text.buf, to)
+		matches[m.rule] = append(matches[m.rule], Match{p.s, p.line, from - 1, to - 1, string(s.text.buf[from:to])})
 	}
 	defer func() { s.judge.trace = nil }()
 	r := s.evaluate(q)
@@ -96,9 +96,9 @@ func (s *Session) explain(q *query) Explanation {
 	found := slices.Clone(s.judge.found)
 	slices.SortFunc(found, func(a, b evidence) int {
 		switch {
-		case t.better(a, b):
+		case a.better(b):
 			return -1
-		case t.better(b, a):
+		case b.better(a):
 			return 1
 		}
 		return 0

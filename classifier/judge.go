@@ -32,19 +32,20 @@ type result struct {
 
 // evidence is a rule whose conditions hold.
 type evidence struct {
-	rule  int32
-	rank  uint8
-	words int // how many words its phrases ask for
+	rule   int32
+	weight int16  // the rule's
+	words  uint16 // how many words its phrases ask for
+	rank   uint8
 }
 
 // better reports whether x decides rather than y. It is a strict order: rules
 // have unique indexes, in the order of their ids.
-func (t *tables) better(x, y evidence) bool {
+func (x evidence) better(y evidence) bool {
 	if x.rank != y.rank {
 		return x.rank > y.rank
 	}
-	if a, b := t.rules[x.rule].weight, t.rules[y.rule].weight; a != b {
-		return a > b
+	if x.weight != y.weight {
+		return x.weight > y.weight
 	}
 	if x.words != y.words {
 		return x.words > y.words
@@ -56,54 +57,61 @@ func (t *tables) better(x, y evidence) bool {
 type judge struct {
 	t       *tables
 	scan    *scanner
-	touched []int32
-	bits    []uint32 // by rule; zero between texts
-	words   []int    // by rule, valid where bits is not zero
+	touched []int32 // the rules of which marks are set; room for all, and one more
+	marks   []mark  // by rule; zero between texts
 	lists   []uint16
 	// speaker is whose words were found, by the longest phrase.
 	speaker      uint16
-	speakerWords int
+	speakerWords uint16
 	found        []evidence
 	// trace, if set, is told each phrase that matches.
-	trace func(meaning int32, from, to int16)
+	trace func(phrase int32, from, to int)
 }
+
+// mark is what has been found of a rule: the bits of its phrases, and the words
+// of the longest.
+type mark struct{ bits, words uint32 }
 
 func newJudge(t *tables) *judge {
-	return &judge{t: t, scan: newScanner(t.machine), bits: make([]uint32, len(t.rules)), words: make([]int, len(t.rules))}
-}
-
-// phrase takes one phrase that was found.
-func (j *judge) phrase(m *sense) {
-	switch {
-	case m.rule >= 0:
-		if j.bits[m.rule] == 0 {
-			j.touched = append(j.touched, m.rule)
-			j.words[m.rule] = 0
-		}
-		j.bits[m.rule] |= m.bit
-		if m.bit != bitVeto {
-			j.words[m.rule] = max(j.words[m.rule], int(m.words))
-		}
-	case m.blocklist > 0:
-		if !slices.Contains(j.lists, m.blocklist) {
-			j.lists = append(j.lists, m.blocklist)
-		}
-	case int(m.words) > j.speakerWords || int(m.words) == j.speakerWords && m.provider < j.speaker:
-		j.speaker, j.speakerWords = m.provider, int(m.words)
-	}
+	return &judge{t: t, scan: newScanner(t.machine), touched: make([]int32, 0, len(t.rules)+1), marks: make([]mark, len(t.rules))}
 }
 
 // read finds the phrases of a text.
 func (j *judge) read(x *text) {
-	j.touched, j.lists, j.found = j.touched[:0], j.lists[:0], j.found[:0]
+	j.lists, j.found = j.lists[:0], j.found[:0]
 	j.speaker, j.speakerWords = 0, 0
-	x.split()
-	j.scan.scan(x)
+	j.scan.scan(x.buf)
+	touched, n := j.touched[:cap(j.touched)], 0
 	for _, h := range j.scan.hits {
-		j.phrase(&j.t.senses[h.phrase])
-		if j.trace != nil {
-			j.trace(h.phrase, h.from, h.to)
+		m := &j.t.senses[h.of]
+		if m.rule < 0 {
+			j.name(m)
+		} else {
+			x := &j.marks[m.rule]
+			touched[n] = m.rule
+			if x.bits == 0 {
+				n++
+			}
+			x.bits |= m.bit
+			x.words = max(x.words, uint32(m.words))
 		}
+		if j.trace != nil {
+			o := j.scan.found[h.at]
+			j.trace(h.of, int(o.from), int(o.to))
+		}
+	}
+	j.touched = touched[:n]
+}
+
+// name takes a phrase that names a blocklist or a provider.
+func (j *judge) name(m *sense) {
+	switch {
+	case m.blocklist > 0:
+		if !slices.Contains(j.lists, m.blocklist) {
+			j.lists = append(j.lists, m.blocklist)
+		}
+	case m.words > j.speakerWords || m.words == j.speakerWords && m.provider < j.speaker:
+		j.speaker, j.speakerWords = m.provider, m.words
 	}
 }
 
@@ -112,20 +120,15 @@ func (j *judge) decide(x *text, q *query) result {
 	t := j.t
 	q.speaker = j.speaker
 	for _, index := range j.touched {
-		r := &t.rules[index]
-		bits := j.bits[index]
-		j.bits[index] = 0
-		if bits&bitVeto != 0 || bits&r.need != r.need || !r.conditions(q) {
+		m, d := j.marks[index], &t.demands[index]
+		j.marks[index] = mark{}
+		if m.bits&(d.bits|bitVeto) != d.bits {
 			continue
 		}
-		if !r.matchesRegexps(x.buf) {
+		if d.more && !(t.rules[index].conditions(q) && t.rules[index].matchesRegexps(x.buf)) {
 			continue
 		}
-		words := j.words[index] + len(r.all)
-		if len(r.codes)+len(r.enhanced) > 0 || r.stages != 0 {
-			words++
-		}
-		j.found = append(j.found, evidence{index, r.rank, words})
+		j.found = append(j.found, evidence{index, d.weight, uint16(m.words) + d.words, d.rank})
 	}
 	if len(j.found) > 0 && j.trace == nil {
 		return j.verdict(q) // codes are weaker than any words
@@ -133,19 +136,19 @@ func (j *judge) decide(x *text, q *query) result {
 	for _, index := range t.coded {
 		r := &t.rules[index]
 		if r.conditions(q) {
-			words := 0
+			words := uint16(0)
 			if len(r.enhanced) > 0 && !r.enhanced[0].anyDetail {
 				words++
 			}
 			if r.stages != 0 {
 				words++
 			}
-			j.found = append(j.found, evidence{index, r.rank, words})
+			j.found = append(j.found, evidence{index, int16(r.weight), words, r.rank})
 		} else if !q.status.IsZero() && r.rank == rankEnhanced {
 			own := *q
 			own.enhanced = q.status
 			if r.conditions(&own) {
-				j.found = append(j.found, evidence{index, rankStatus, 0})
+				j.found = append(j.found, evidence{index, int16(r.weight), 0, rankStatus})
 			}
 		}
 	}
@@ -170,7 +173,7 @@ func (j *judge) verdict(q *query) result {
 	}
 	best := -1
 	for i := range j.found {
-		if best < 0 || t.better(j.found[i], j.found[best]) {
+		if best < 0 || j.found[i].better(j.found[best]) {
 			best = i
 		}
 	}
@@ -224,7 +227,7 @@ func (j *judge) second(winner evidence) event.Category {
 			main != event.QueueExpired && (!distrust(r.category) || r.category.Info().Group == main.Info().Group) {
 			continue
 		}
-		if best.rule < 0 || t.better(e, best) {
+		if best.rule < 0 || e.better(best) {
 			best = e
 		}
 	}

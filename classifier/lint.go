@@ -110,7 +110,7 @@ func (c *Classifier) Lint() []Fault {
 		for _, u := range list {
 			for _, v := range list {
 				a, b := &t.rules[u.rule], &t.rules[v.rule]
-				if a.category != b.category && len(b.not) == 0 && t.better(evidence{v.rule, b.rank, 0}, evidence{u.rule, a.rank, 0}) {
+				if a.category != b.category && len(b.not) == 0 && (evidence{v.rule, int16(b.weight), 0, b.rank}).better(evidence{u.rule, int16(a.weight), 0, a.rank}) {
 					f.add(u.place, a.id, "remove it from the rule that should not have it", "the phrase %q never decides: rule %s (%s) has it too and is stronger", u.s, b.id, b.category)
 				}
 			}
@@ -120,7 +120,7 @@ func (c *Classifier) Lint() []Fault {
 	s := c.NewSession()
 	hits := map[int32]map[event.Category]int{}
 	var own event.Category
-	s.judge.trace = func(index int32, _, _ int16) {
+	s.judge.trace = func(index int32, _, _ int) {
 		m := &t.senses[index]
 		if m.rule < 0 || m.bit != bitAny || t.rules[m.rule].category == own || t.rules[m.rule].weight < weight(own) {
 			return

@@ -25,13 +25,9 @@ const (
 	maskStop    = "." // the end of a sentence
 )
 
-// span is a word of the normalised text.
-type span struct{ start, end int32 }
-
 // text is a reply made ready for matching. Its memory is reused.
 type text struct {
-	buf   []byte // the words, each after a space
-	words []span // of buf, once split has been called
+	buf []byte // the words, each after a space
 	// code and enhanced are the innermost ones that the text itself states.
 	code     uint16
 	enhanced event.Enhanced
@@ -44,7 +40,7 @@ type text struct {
 }
 
 func (t *text) reset() {
-	t.buf, t.words, t.scratch = t.buf[:0], t.words[:0], t.scratch[:0]
+	t.buf, t.scratch = t.buf[:0], t.scratch[:0]
 	t.code, t.enhanced, t.stage, t.strong, t.last = 0, event.Enhanced{}, event.StageUnknown, false, ""
 }
 
@@ -298,17 +294,6 @@ func (t *text) mask(m string) {
 	}
 	t.buf = append(append(t.buf, ' '), m...)
 	t.last = m
-}
-
-// split finds the words in the text.
-func (t *text) split() {
-	t.words = t.words[:0]
-	for i := 0; i < len(t.buf); {
-		start := i + 1
-		for i = start; i < len(t.buf) && t.buf[i] != ' '; i++ {
-		}
-		t.words = append(t.words, span{int32(start), int32(i)})
-	}
 }
 
 // chunk reads what has more than letters in it: an address, a host name, a

@@ -1,7 +1,6 @@
 package classifier
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -28,62 +27,24 @@ import (
 
 // Gaps between the parts of a phrase, in words.
 const (
-	gapNone uint8 = 0
-	gapNear uint8 = 3
-	gapAny  uint8 = 255
+	gapNone int32 = 0
+	gapNear int32 = 3
+	gapAny  int32 = maxText
 )
 
 // symbol is what the automaton consumes: a term, or a class of them.
 type symbol = int32
-
-// edge leads from a state by a symbol to node.
-type edge struct {
-	parent int32
-	edgeEnd
-}
-
-type edgeEnd struct {
-	node int32
-	gap  uint8
-}
-
-// symbolEffect says what a symbol does, by itself and for all classes it is in.
-// The fields are offsets into the automaton's arrays, which keeps what is used
-// together together.
-type symbolEffect struct {
-	edges int32 // parents and targets[edges:next.edges] go on from a state
-	roots int32 // flat[roots:ends] begin a phrase
-	ends  int32 // flat[ends:next.roots] are phrases of one word
-}
-
-// automaton finds all phrases in a sequence of words.
-type automaton struct {
-	trie *wordTrie
-	stop []bool // by term
-	// effects has one more entry than there are symbols.
-	effects []symbolEffect
-	// Of the edges, parents are looked at far more often than targets: most
-	// are not active.
-	parents []int32
-	targets []edgeEnd
-	// inner is the number of nodes that phrases go on from: the first ones.
-	inner int32
-	// What reaching a node after the first means: flat[phrases:fires] are the
-	// phrases that it ends, flat[fires:end] the classes that it completes.
-	nodes []nodeOutput
-	flat  []int32
-	masks [4]term // ADDR, IP, HOST, N
-}
-
-type nodeOutput struct{ phrases, fires, end int32 }
 
 var maskNames = [...]string{maskAddress, maskIP, maskHost, maskNumber}
 
 type edgeKey struct {
 	parent int32
 	symbol symbol
-	gap    uint8
+	gap    int32
 }
+
+// completion is what a node completes: a class or a phrase.
+type completion struct{ node, of int32 }
 
 // phraseCompiler builds the automaton.
 type phraseCompiler struct {
@@ -92,17 +53,16 @@ type phraseCompiler struct {
 	classes  map[string]symbol // by name, or by the alternatives' text
 	classIDs int32
 	nodes    map[edgeKey]int32
-	// By node: how it is reached, the classes it completes and the phrases it
-	// ends. Terms and classes have no common numbering yet: classes count down
-	// from -2.
-	order   []edgeKey
-	fires   [][]symbol
-	phrases [][]int32
-	words   map[string][]string // {name} and what it stands for
-	opening map[string]bool     // names being expanded, to find circles
-	parts   map[string][]symbol // that have been compiled: most are of many phrases
-	text    text
-	all     *lexicon // keeps everything: phrases are not masked
+	// How each node is reached, and which classes and phrases end in nodes. Terms
+	// and classes have no common numbering yet: classes count down from -2.
+	order     []edgeKey
+	classesOf []completion
+	phrases   []completion
+	words     map[string][]string // {name} and what it stands for
+	opening   map[string]bool     // names being expanded, to find circles
+	parts     map[string][]symbol // that have been compiled: most are of many phrases
+	text      text
+	all       *lexicon // keeps everything: phrases are not masked
 }
 
 func newPhraseCompiler() *phraseCompiler {
@@ -110,7 +70,7 @@ func newPhraseCompiler() *phraseCompiler {
 	c := &phraseCompiler{
 		terms: trieBuilder{terms: make(map[string]term, many)}, keep: newLexicon(), all: newLexicon(),
 		classes: map[string]symbol{}, nodes: make(map[edgeKey]int32, many),
-		order: make([]edgeKey, 0, many), fires: make([][]symbol, 0, many), phrases: make([][]int32, 0, many),
+		order: make([]edgeKey, 0, many), classesOf: make([]completion, 0, many), phrases: make([]completion, 0, many),
 		words: map[string][]string{}, opening: map[string]bool{}, parts: map[string][]symbol{},
 	}
 	c.all.every = true
@@ -130,9 +90,7 @@ func (c *phraseCompiler) add(phrase string, output int32) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if !slices.Contains(c.phrases[node], output) {
-		c.phrases[node] = append(c.phrases[node], output)
-	}
+	c.phrases = append(c.phrases, completion{node, output})
 	return n, nil
 }
 
@@ -224,14 +182,14 @@ func alternatives(s string) []string {
 	return append(list, s[from:])
 }
 
-func (c *phraseCompiler) node(parent int32, gap uint8, s symbol) int32 {
+func (c *phraseCompiler) node(parent int32, gap int32, s symbol) int32 {
 	k := edgeKey{parent, s, gap}
 	if n, ok := c.nodes[k]; ok {
 		return n
 	}
 	n := int32(len(c.order))
 	c.nodes[k] = n
-	c.order, c.fires, c.phrases = append(c.order, k), append(c.fires, nil), append(c.phrases, nil)
+	c.order = append(c.order, k)
 	return n
 }
 
@@ -296,9 +254,7 @@ func (c *phraseCompiler) class(name string, members []string) (symbol, error) {
 		if err != nil {
 			return 0, fmt.Errorf("%s: %w", name, err)
 		}
-		if !slices.Contains(c.fires[node], s) {
-			c.fires[node] = append(c.fires[node], s)
-		}
+		c.classesOf = append(c.classesOf, completion{node, s})
 	}
 	c.classes[key] = s
 	return s, nil
@@ -351,7 +307,7 @@ func (c *phraseCompiler) literal(w string) []symbol {
 				c.classes[name] = s
 				for _, t := range alternatives {
 					n := c.node(-1, gapNone, t)
-					c.fires[n] = append(c.fires[n], s)
+					c.classesOf = append(c.classesOf, completion{n, s})
 				}
 			}
 			symbols = append(symbols, s)
@@ -372,10 +328,8 @@ func (c *phraseCompiler) keepWord(w string) {
 // split normalises a word of a phrase.
 func (c *phraseCompiler) split(w string) []string {
 	c.text.normalise([]byte("x "+w), c.all)
-	c.text.split()
 	words := make([]string, 0, 2)
-	for _, s := range c.text.words[1:] {
-		word := string(c.text.buf[s.start:s.end])
+	for _, word := range strings.Split(string(c.text.buf), " ")[2:] {
 		// Where the script changes, so does the word ("dns错误").
 		for i := 1; i < len(word); i++ {
 			if utf8.RuneStart(word[i]) && unbounded(word[i]) != unbounded(word[0]) {
@@ -430,276 +384,4 @@ func spellings(w string) []string {
 		}))
 	}
 	return forms
-}
-
-// finish lays out the automaton.
-func (c *phraseCompiler) finish() *automaton {
-	terms := int32(len(c.terms.names))
-	number := func(s symbol) symbol {
-		if s < 0 {
-			return terms - 2 - s // the first class, -2, follows the last term
-		}
-		return s
-	}
-	a := &automaton{
-		trie: c.terms.build(), stop: make([]bool, terms), effects: make([]symbolEffect, terms+c.classIDs+1), nodes: make([]nodeOutput, len(c.order)),
-	}
-	symbols := len(a.effects) - 1
-	for i, m := range maskNames {
-		a.masks[i] = c.terms.terms[m]
-	}
-	for _, w := range stopWords {
-		a.stop[c.terms.terms[w]] = true
-	}
-	// What each symbol leads to by itself, and the nodes that are one symbol
-	// long: reaching these is the same as reading the symbol, so the classes
-	// that they complete are resolved here and not for each text.
-	// Nodes that phrases go on from are numbered first, and of these the ones
-	// that begin a phrase: whether a node is active, and where, matters only
-	// for them, and so stays in the first-level cache.
-	followed := make([]bool, len(c.order))
-	for _, k := range c.order {
-		if k.parent >= 0 {
-			followed[k.parent] = true
-		}
-	}
-	id := make([]int32, len(c.order))
-	next := int32(0)
-	for pass := range 3 {
-		for n, k := range c.order {
-			if (pass < 2) == followed[n] && (pass != 0 || k.parent < 0) && (pass != 1 || k.parent >= 0) {
-				id[n] = next
-				next++
-			}
-		}
-		if pass == 1 {
-			a.inner = next
-		}
-	}
-	single := make([]symbol, len(c.order)) // by node, or none
-	const none = symbol(-1)
-	for n := range single {
-		single[n] = none
-	}
-	edges, roots := make([][]edge, symbols), make([]int32, symbols)
-	for i := range roots {
-		roots[i] = -1
-	}
-	for old, k := range c.order {
-		s, n := number(k.symbol), id[old]
-		if k.parent < 0 {
-			single[n], roots[s] = s, n
-			continue
-		}
-		edges[s] = append(edges[s], edge{id[k.parent], edgeEnd{n, k.gap}})
-	}
-	classes := make([][]symbol, symbols) // that a symbol completes by itself
-	fires, phrases := make([][]symbol, len(c.order)), make([][]int32, len(c.order))
-	for old, list := range c.fires {
-		for _, class := range list {
-			if s := single[id[old]]; s != none {
-				classes[s] = append(classes[s], number(class))
-			} else {
-				fires[id[old]] = append(fires[id[old]], number(class))
-			}
-		}
-	}
-	for old, list := range c.phrases {
-		phrases[id[old]] = list
-	}
-	for n := range a.nodes {
-		o := nodeOutput{phrases: int32(len(a.flat))}
-		a.flat = append(a.flat, phrases[n]...)
-		o.fires = int32(len(a.flat))
-		a.flat = append(a.flat, fires[n]...)
-		o.end = int32(len(a.flat))
-		a.nodes[n] = o
-	}
-	// gather collects what a symbol does for itself and for its classes.
-	var (
-		on          []edge
-		first, ends []int32
-		gather      func(s symbol, seen map[symbol]bool)
-	)
-	gather = func(s symbol, seen map[symbol]bool) {
-		if seen[s] {
-			return
-		}
-		seen[s] = true
-		on = append(on, edges[s]...)
-		if n := roots[s]; n >= 0 {
-			if n < a.inner {
-				first = append(first, n)
-			}
-			ends = append(ends, phrases[n]...)
-		}
-		for _, class := range classes[s] {
-			gather(class, seen)
-		}
-	}
-	seen := map[symbol]bool{}
-	for s := range symbols {
-		on, first, ends = on[:0], first[:0], ends[:0]
-		clear(seen)
-		gather(symbol(s), seen)
-		slices.SortFunc(on, func(x, y edge) int { return cmp.Or(cmp.Compare(x.parent, y.parent), cmp.Compare(x.node, y.node)) })
-		slices.Sort(first)
-		e := &a.effects[s]
-		e.edges = int32(len(a.parents))
-		for _, x := range on {
-			a.parents, a.targets = append(a.parents, x.parent), append(a.targets, x.edgeEnd)
-		}
-		e.roots = int32(len(a.flat))
-		a.flat = append(a.flat, first...)
-		e.ends = int32(len(a.flat))
-		a.flat = append(a.flat, ends...)
-	}
-	a.effects[symbols] = symbolEffect{int32(len(a.parents)), int32(len(a.flat)), int32(len(a.flat))}
-	return a
-}
-
-// progress is how far a phrase has been found: where its words begin and end.
-type progress struct {
-	start, end int16 // positions of the first and last word
-	from, to   int16 // indexes of the first and last word of the text
-}
-
-// Positions and indexes fit: a text of maxText bytes has fewer words.
-const _ = int16(maxText)
-
-// hit is a phrase that was found, with the indexes of its first and last word.
-type hit struct {
-	phrase   int32
-	from, to int16
-}
-
-// scanner runs the automaton over one text after the other, for one goroutine.
-type scanner struct {
-	a      *automaton
-	active []uint64   // a bit for each inner node that has been reached
-	state  []progress // of the active nodes
-	hits   []hit      // in the order in which the phrases end
-}
-
-func newScanner(a *automaton) *scanner {
-	return &scanner{a: a, state: make([]progress, a.inner), active: make([]uint64, a.inner/64+1)}
-}
-
-// scan finds all phrases in t.
-func (s *scanner) scan(t *text) {
-	clear(s.active)
-	s.hits = s.hits[:0]
-	position := int16(0)
-	for i, w := range t.words {
-		word := t.buf[w.start:w.end]
-		index := int16(i)
-		switch c := word[0]; {
-		case c == '.':
-			position++
-		case c >= 'A' && c <= 'Z':
-			for m, name := range maskNames {
-				if len(name) == len(word) && name[0] == c {
-					s.fire(s.a.masks[m], position+1, position, index, index)
-				}
-			}
-		default:
-			position = s.word(word, position, index)
-		}
-	}
-}
-
-// word finds the terms of one word and returns the position after it.
-func (s *scanner) word(word []byte, position, index int16) int16 {
-	trie := s.a.trie
-	for i := 0; i < len(word); {
-		if unbounded(word[i]) {
-			position++
-			end := position
-			for state, j := int32(0), i; j < len(word); j++ {
-				if state = trie.step(state, word[j]); state < 0 {
-					break
-				}
-				if j+1 < len(word) && !utf8.RuneStart(word[j+1]) {
-					continue
-				}
-				if t := trie.nodes[state].exact; t >= 0 && !s.a.stop[t] {
-					s.fire(t, position, end, index, index)
-				}
-				if t := trie.nodes[state].stem; t >= 0 {
-					s.fire(t, position, end, index, index)
-				}
-				end++
-			}
-			for i++; i < len(word) && !utf8.RuneStart(word[i]); i++ {
-			}
-			continue
-		}
-		state := int32(0)
-		position++
-		for ; i < len(word); i++ {
-			if c := word[i]; c >= utf8.RuneSelf && unbounded(c) {
-				break
-			}
-			if state < 0 {
-				continue
-			}
-			if state = trie.step(state, word[i]); state >= 0 {
-				if t := trie.nodes[state].stem; t >= 0 {
-					s.fire(t, position, position, index, index)
-				}
-			}
-		}
-		if state < 0 {
-			continue
-		}
-		if t := trie.nodes[state].exact; t >= 0 {
-			if s.a.stop[t] {
-				position--
-			} else {
-				s.fire(t, position, position, index, index)
-			}
-		}
-	}
-	return position
-}
-
-// fire takes one symbol that stands at the positions start to end. Edges go
-// first, because they must see the states that earlier words left.
-func (s *scanner) fire(y symbol, start, end, from, to int16) {
-	active, state := s.active, s.state
-	this, next := &s.a.effects[y], &s.a.effects[y+1]
-	parents := s.a.parents[this.edges:next.edges]
-	for i, parent := range parents {
-		if active[parent>>6]&(1<<(parent&63)) == 0 {
-			continue
-		}
-		p := state[parent]
-		e := s.a.targets[int(this.edges)+i]
-		if start <= p.end || e.gap != gapAny && start-p.end-1 > int16(e.gap) {
-			continue
-		}
-		s.reach(e.node, progress{p.start, end, p.from, to})
-	}
-	for _, n := range s.a.flat[this.roots:this.ends] {
-		active[n>>6] |= 1 << (n & 63)
-		state[n] = progress{start, end, from, to}
-	}
-	for _, phrase := range s.a.flat[this.ends:next.roots] {
-		s.hits = append(s.hits, hit{phrase, from, to})
-	}
-}
-
-// reach enters a node that is not the first of a phrase.
-func (s *scanner) reach(node int32, p progress) {
-	if node < s.a.inner {
-		s.active[node>>6] |= 1 << (node & 63)
-		s.state[node] = p
-	}
-	o := &s.a.nodes[node]
-	for _, phrase := range s.a.flat[o.phrases:o.fires] {
-		s.hits = append(s.hits, hit{phrase, p.from, p.to})
-	}
-	for _, f := range s.a.flat[o.fires:o.end] {
-		s.fire(f, p.start, p.end, p.from, p.to)
-	}
 }

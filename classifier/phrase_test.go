@@ -20,9 +20,8 @@ func finds(t *testing.T, words map[string][]string, phrase, reply string) bool {
 	s := newScanner(c.finish())
 	var x text
 	x.normalise([]byte(reply), c.keep)
-	x.split()
-	s.scan(&x)
-	return slices.ContainsFunc(s.hits, func(h hit) bool { return h.phrase == 7 && h.from <= h.to })
+	s.scan(x.buf)
+	return slices.ContainsFunc(s.hits, func(h sighting) bool { return h.of == 7 })
 }
 
 func TestPhrases(t *testing.T) {
@@ -47,6 +46,10 @@ func TestPhrases(t *testing.T) {
 		{"(mailbox|mail box|inbox) (full|over quota)", "550 mail box over quota", true},
 		{"(mailbox|mail box) full", "550 box full", false},
 		{"(a|(b|c) d) e", "550 C D E", true},
+		{"(junk|junk mail) mail", "550 junk mail", true}, // whatever else ends with the last word
+		{"(junk|junk mail) ~ (mail|rejected mail)", "550 junk rejected mail", true},
+		{"mail* mailing mail", "550 mailing mailing mail", true}, // a stem and a word that has it
+		{"(mail*|mailing) full", "550 mailings full", true},
 		{"(mail|box)* full", "550 mailing full", true},
 		{"{user} unknown", "550 human beings unknown", true},
 		{"{user} unknown", "550 mail box unknown", true},
@@ -124,8 +127,7 @@ func TestPhrasesAgreeWithPlainSearch(t *testing.T) {
 		s := newScanner(c.finish())
 		var x text
 		x.normalise([]byte(strings.Join(reply, " ")), c.keep)
-		x.split()
-		s.scan(&x)
+		s.scan(x.buf)
 		if found := len(s.hits) > 0; found != (len(ends) > 0) {
 			t.Fatalf("%q in %v: %v, want %v", phrase, reply, found, len(ends) > 0)
 		}
@@ -141,19 +143,19 @@ func TestWordTrie(t *testing.T) {
 		for _, w := range words {
 			b.term(w)
 		}
-		trie := b.build()
+		trie, _ := b.build()
 		word := rapid.StringMatching(`[a-cü]{1,8}`).Draw(t, "word")
 		var got []string
-		state := int32(0)
-		for i := 0; i < len(word) && state >= 0; i++ {
-			if state = trie.step(state, word[i]); state < 0 {
+		state := trie[0]
+		for i := 0; i < len(word); i++ {
+			if state = trie[state.base+int32(word[i])]; state.byte != word[i] {
 				break
 			}
-			if s := trie.nodes[state].stem; s >= 0 {
-				got = append(got, b.names[s])
+			if state.ends&endsStem != 0 {
+				got = append(got, b.names[trie[state.base+stemChild].base])
 			}
-			if x := trie.nodes[state].exact; x >= 0 && i+1 == len(word) {
-				got = append(got, b.names[x])
+			if state.ends&endsWord != 0 && i+1 == len(word) {
+				got = append(got, b.names[trie[state.base+wordChild].base])
 			}
 		}
 		var want []string

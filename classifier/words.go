@@ -52,17 +52,29 @@ func (l *lexicon) name(w []byte) []byte {
 // term is a word that rules use, or, as a stem, all words that begin with it.
 type term = int32
 
-// wordTrie finds the terms of a word in one walk over its bytes. It is a
-// double-array trie: the child of state s by byte c is nodes[s].base+c, if that
-// node's check is s.
-type wordTrie struct{ nodes []trieNode }
+const noTerm term = -1
 
-type trieNode struct {
-	base, check int32
-	exact, stem term // noTerm if there is none
+// wordTrie finds the terms of a word in one walk over its bytes. It is a
+// double-array trie: from state s, at first the one at 0, byte c leads to the
+// state at s.base+c, if that has this byte. No two states share a base, so that
+// the byte alone tells where a state was come to from.
+type wordTrie []trieState
+
+type trieState struct {
+	base int32
+	byte byte
+	ends uint8 // what ends here: endsWord, endsStem
 }
 
-const noTerm term = -1
+const (
+	endsWord uint8 = 1 << iota
+	endsStem
+
+	// By these bytes, which no text has, a state leads to one whose base is the
+	// term that ends in it.
+	wordChild = 1
+	stemChild = 2
+)
 
 // trieBuilder collects terms.
 type trieBuilder struct {
@@ -80,91 +92,88 @@ func (b *trieBuilder) term(w string) term {
 	return t
 }
 
-// build lays the trie out, the words in order and each state's children where
-// they first fit.
-func (b *trieBuilder) build() *wordTrie {
+// build lays the trie out, each state's children where they first fit, and tells
+// for each term the longest other stem that it begins with, or noTerm.
+func (b *trieBuilder) build() (trie wordTrie, stems []term) {
 	sorted := slices.Clone(b.names)
 	slices.Sort(sorted)
-	w := &wordTrie{}
-	w.grow(1024)
-	w.nodes[0].check = 0
-	free := 1 // no free place lies below
-	type job struct {
-		state, depth, from, to int
+	// A family is a state and the words that go on from it: sorted[from:to].
+	type family struct {
+		state, depth, from, to int32
+		stem                   term
 	}
-	stack := []job{{0, 0, 0, len(sorted)}}
-	var bytes [256]int
+	var (
+		nodes    = make(wordTrie, 1<<15)
+		based    = make([]bool, len(nodes)) // by base
+		free     = int32(256)               // no place from there to here is free; a base is at least 1
+		stack    = append(make([]family, 0, 256), family{to: int32(len(sorted)), stem: noTerm})
+		children = make([]family, 0, 256)
+		bytes    = make([]byte, 0, 256) // of the children
+	)
+	stems = make([]term, len(b.names))
 	for len(stack) > 0 {
-		j := stack[len(stack)-1]
+		f := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
-		children := bytes[:0]
-		starts := make([]int, 0, 8)
-		for i := j.from; i < j.to; i++ {
-			s := sorted[i]
-			if len(s) == j.depth {
-				w.nodes[j.state].exact = b.terms[s]
-				continue
+		children, bytes = children[:0], bytes[:0]
+		for k := f.from; k < f.to; k++ {
+			c := byte(wordChild)
+			if s := sorted[k][f.depth:]; s == "*" {
+				c = stemChild
+				t := b.terms[sorted[k]]
+				stems[t], f.stem = f.stem, t
+			} else if s != "" {
+				c = s[0]
 			}
-			if s[j.depth] == '*' && len(s) == j.depth+1 {
-				w.nodes[j.state].stem = b.terms[s]
-				continue
-			}
-			c := int(s[j.depth])
-			if n := len(children); n == 0 || children[n-1] != c {
-				children = append(children, c)
-				starts = append(starts, i)
+			if n := len(bytes); n > 0 && bytes[n-1] == c {
+				children[n-1].to++
+			} else {
+				bytes = append(bytes, c)
+				children = append(children, family{depth: f.depth + 1, from: k, to: k + 1})
 			}
 		}
-		if len(children) == 0 {
-			w.nodes[j.state].base = -1 << 20
-			continue
-		}
-		for free < len(w.nodes) && w.nodes[free].check >= 0 {
+		for nodes[free].byte != 0 {
 			free++
 		}
-		base := max(free-children[0], 1)
+		base := free - int32(slices.Min(bytes))
 		tries := 0
 	search:
 		for ; ; base++ {
-			if tries++; tries > 64 && base+children[0] > free {
-				free = base + children[0] // what lies below is too crowded to be worth looking at
+			if tries++; tries == 256 {
+				free++ // here nothing fits: do not begin here again
 			}
-			if base+256 >= len(w.nodes) {
-				w.grow(2*len(w.nodes) + 256)
+			if n := int(base) + 256; n > len(nodes) {
+				nodes, based = append(nodes, make(wordTrie, n)...), append(based, make([]bool, n)...)
 			}
-			for _, c := range children {
-				if w.nodes[base+c].check >= 0 {
+			if based[base] {
+				continue
+			}
+			for _, c := range bytes {
+				if nodes[base+int32(c)].byte != 0 {
 					continue search
 				}
 			}
 			break
 		}
-		w.nodes[j.state].base = int32(base)
-		for i, c := range children {
-			w.nodes[base+c].check = int32(j.state)
-			end := j.to
-			if i+1 < len(starts) {
-				end = starts[i+1]
+		based[base] = true
+		nodes[f.state].base = base
+		for k, c := range bytes {
+			child := children[k]
+			child.state, child.stem = base+int32(c), f.stem
+			nodes[child.state].byte = c
+			switch t := b.terms[sorted[child.from]]; c {
+			case wordChild:
+				nodes[f.state].ends |= endsWord
+				nodes[child.state].base = t
+				stems[t] = f.stem
+			case stemChild:
+				nodes[f.state].ends |= endsStem
+				nodes[child.state].base = t
+			default:
+				stack = append(stack, child)
 			}
-			stack = append(stack, job{base + c, j.depth + 1, starts[i], end})
 		}
 	}
-	return w
-}
-
-func (w *wordTrie) grow(n int) {
-	for len(w.nodes) < n {
-		w.nodes = append(w.nodes, trieNode{-1 << 20, -1, noTerm, noTerm})
-	}
-}
-
-// step returns the child of s by c, or -1.
-func (w *wordTrie) step(s int32, c byte) int32 {
-	t := w.nodes[s].base + int32(c)
-	if uint32(t) < uint32(len(w.nodes)) && w.nodes[t].check == s {
-		return t
-	}
-	return -1
+	return nodes, stems
 }
 
 // unbounded reports whether a folded character that begins with c belongs to a
