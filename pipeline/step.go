@@ -104,15 +104,14 @@ type joiner struct {
 	records []RecordWriter
 	source  string
 	lane    string
-	now     time.Time // when the batch was begun, or what was written in it if that is later
+	// When the batch was begun, or what was written in it if that is later, in
+	// microseconds.
+	now int64
 }
 
 // begin notes the time for the events of a batch.
 func (j *joiner) begin(b *event.Batch) {
-	j.now = time.Now()
-	if b.Reference.After(j.now) {
-		j.now = b.Reference
-	}
+	j.now = max(time.Now().UnixMicro(), b.Reference.UnixMicro())
 }
 
 // future is how far ahead of the clock an event may be dated and be believed:
@@ -166,12 +165,12 @@ func (j *joiner) unreadable(b *event.Batch, m malformed) {
 // counts as of now: believed, a single wrong clock would make all that comes
 // later look late, and the queue ids outlived.
 func (j *joiner) events(b *event.Batch, events []event.Event) {
-	lines, latest := j.counter.Lines(), j.now.UnixMicro()+future
+	lines := j.counter.Lines()
 	for i := range events {
 		e := &events[i]
-		if e.Time > latest {
+		if e.Time > j.now+future {
 			lines.Future++
-			e.Time = latest - future
+			e.Time = j.now
 		}
 		if len(e.ID) > 0 && j.table.Repeated(e, b.Reference.Unix()) {
 			lines.Repeated++

@@ -71,7 +71,7 @@ func foreign(line []byte) Foreign {
 type auto struct {
 	parsers [shapes]Parser // nil for dialects that this build does not have
 	postfix *postfix       // also one of parsers
-	header  postfixHeader  // of a familiar line
+	line    postfixLine    // the last that was telling
 	lines   [shapes]int64
 	foreign [foreigns]int64 // of the lines that look like no dialect
 }
@@ -171,23 +171,15 @@ func newAuto(location *time.Location, details bool) *auto {
 
 // Parse implements Parser.
 func (a *auto) Parse(line []byte, dst []event.Event) ([]event.Event, error) {
-	// Most logs are Postfix's, and most lines of these tell it by how they begin:
-	// recognise would say the same of what is not strange.
-	switch a.postfix.look(line, &a.header) {
-	case dull:
-		a.lines[shapePostfix]++
-		return dst, nil
-	case telling:
-		a.lines[shapePostfix]++
-		return a.postfix.message(&a.header, dst)
-	}
-	return a.parse(recognise(line), line, dst)
+	_, events, err := a.Next([]event.Line{{Text: line}}, dst)
+	return events, err
 }
 
-// Next implements Skipper.
+// Next implements Skipper. Most logs are Postfix's, and most lines of these tell it
+// by how they begin: recognise would say the same of what is not strange.
 func (a *auto) Next(lines []event.Line, dst []event.Event) (n int, events []event.Event, err error) {
 	for {
-		dull, s := a.postfix.skip(lines[n:], &a.header)
+		dull, s := a.postfix.skip(lines[n:], &a.line)
 		n += dull
 		a.lines[shapePostfix] += int64(dull)
 		if n == len(lines) {
@@ -195,7 +187,7 @@ func (a *auto) Next(lines []event.Line, dst []event.Event) (n int, events []even
 		}
 		if s == telling {
 			a.lines[shapePostfix]++
-			events, err = a.postfix.message(&a.header, dst)
+			events, err = a.postfix.told(&a.line, dst)
 		} else {
 			line := lines[n].Text
 			events, err = a.parse(recognise(line), line, dst)

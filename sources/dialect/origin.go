@@ -104,6 +104,15 @@ func notDigit(w uint64) uint64 {
 	return (^digit | w) & highBits
 }
 
+// leadingDigits returns the number that the first n bytes of w write, which are
+// digits.
+func leadingDigits(w uint64, n int) int64 {
+	w = w << (64 - 8*n) & (0x0f * eachByte) // as if there were zeros before them
+	w = w * (1 + 10<<8) >> 8 & 0x00ff00ff00ff00ff
+	w = w * (1 + 100<<16) >> 16 & 0x0000ffff0000ffff
+	return int64(w * (1 + 10000<<32) >> 32)
+}
+
 // below finds bytes less than c, which is one of ASCII.
 func below(w uint64, c byte) uint64 {
 	return ^(w&lowBits + uint64(0x80-c)*eachByte | w) & highBits

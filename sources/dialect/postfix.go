@@ -38,25 +38,33 @@ type postfix struct {
 // events too.
 func newPostfix(location *time.Location, details bool) *postfix {
 	p := &postfix{syslog: syslog{location: location}, details: details}
-	p.tell.add("to=<", "from", "remo", "reje", "milt", "canc") // what message looks for
+	p.tell.add("to=<", "from", "remo", "reje", "milt", "canc") // what told looks for
 	if details {
 		p.tell.add("mess", "clie", "uid=")
 	}
 	return p
 }
 
-// postfixHeader is what stands in front of a message of Postfix. Most lines do
-// not matter, so of a familiar one it tells no more than where things are.
-type postfixHeader struct {
-	syslogHeader
-	origin *origin // what text begins with; nil if that is not familiar
-	stream []byte  // "postfix"; nil if the program is none of Postfix, and where origin tells
+// postfixLine is a line of Postfix that may tell something, and where its parts are.
+type postfixLine struct {
+	time        int64
+	text        []byte // the line from somewhere on
+	id, idEnd   int    // of the queue id in it; what the line tells follows after ": "
+	origin      *origin
+	host, colon int // where text has the origin, and the end of the tag
+
+	// Where there is no origin: "mx1", "postfix", "postfix/smtp[311]".
+	from, stream, tag []byte
 }
 
 // deliversNothing reports whether the daemon is one of the two that only report
 // what the queue manager has decided about a destination or a transport.
-func (h *postfixHeader) deliversNothing() bool {
-	name, _ := cut(h.tag, '[')
+func (l *postfixLine) deliversNothing() bool {
+	tag := l.tag
+	if l.origin != nil {
+		tag = l.text[l.host+int(l.origin.n) : l.colon]
+	}
+	name, _ := cut(tag, '[')
 	daemon := name[bytes.LastIndexByte(name, '/')+1:]
 	return string(daemon) == "error" || string(daemon) == "retry"
 }
@@ -68,30 +76,24 @@ const maxQueueID = 32
 
 // Parse implements Parser.
 func (p *postfix) Parse(line []byte, dst []event.Event) ([]event.Event, error) {
-	var h postfixHeader
-	switch p.look(line, &h) {
-	case dull:
-		return dst, nil
-	case strange:
-		if err := p.unfamiliar(line, &h); err != nil {
-			return dst, err
-		}
-	}
-	return p.message(&h, dst)
+	_, events, err := p.Next([]event.Line{{Text: line}}, dst)
+	return events, err
 }
 
 // Next implements Skipper.
 func (p *postfix) Next(lines []event.Line, dst []event.Event) (n int, events []event.Event, err error) {
-	var h postfixHeader
+	var l postfixLine
 	for {
-		dull, s := p.skip(lines[n:], &h)
+		dull, s := p.skip(lines[n:], &l)
 		if n += dull; n == len(lines) {
 			return n, dst, nil
 		}
+		if s == strange {
+			s, err = p.read(lines[n].Text, &l)
+		}
+		events = dst
 		if s == telling {
-			events, err = p.message(&h, dst)
-		} else {
-			events, err = p.Parse(lines[n].Text, dst)
+			events, err = p.told(&l, dst)
 		}
 		if n++; err != nil || len(events) > len(dst) {
 			return n, events, err
@@ -99,91 +101,90 @@ func (p *postfix) Next(lines []event.Line, dst []event.Event) (n int, events []e
 	}
 }
 
-// skip returns how many lines at the start of lines are dull, and what the one
-// after them is.
-func (p *postfix) skip(lines []event.Line, h *postfixHeader) (n int, s sight) {
-	for n < len(lines) {
-		if s = p.look(lines[n].Text, h); s != dull {
-			break
-		}
-		n++
-	}
-	return n, s
-}
-
 // sight is what a look at a line tells.
 type sight uint8
 
 const (
 	strange sight = iota // it does not begin as others did lately
-	dull                 // it is of Postfix and tells nothing
+	dull                 // it tells nothing
 	telling              // it is of Postfix and may tell something
 )
 
-// look reads the header of a line of Postfix if it begins as others did lately. It
-// saves time and says nothing that unfamiliar and message would not. h is set if
-// the line is telling.
+// skip returns how many lines at the start of lines are dull, and what the one
+// after them is. If that is telling, l is set. It looks only at lines that begin
+// as others did lately; it saves time and says nothing that read would not.
 //
 // Most lines are dull. They are told by a few words of eight bytes, and there is
 // little that the processor could guess wrong.
-func (p *postfix) look(line []byte, h *postfixHeader) sight {
-	const shortest = 40 // from the host on
-	if len(line) < len("Jan 12 04:01:07 ")+shortest {
-		return strange
-	}
-	micros, text := p.bsdMicros, line[len("Jan 12 04:01:07 "):]
-	if !p.sameSecond(line) {
-		var n int
-		var err error
-		if micros, n, err = p.stamp(line); err != nil || n >= len(line)-shortest || line[n] != ' ' {
-			return strange
+func (p *postfix) skip(lines []event.Line, l *postfixLine) (int, sight) {
+	const (
+		stamp = len("Jan 12 04:01:07 ")
+		rest  = 40 // from the host on, at the least
+	)
+	for i := range lines {
+		line := lines[i].Text
+		if len(line) < stamp+rest {
+			return i, strange
 		}
-		text = line[n+1:]
-	}
-	if len(text) < shortest {
-		return strange
-	}
-	o := p.origins.slot(text)
-	n := int(o.n)
-	m, w := &o.masks, &o.words
-	if (binary.LittleEndian.Uint64(text)^w[0])&m[0]|(binary.LittleEndian.Uint64(text[8:])^w[1])&m[1]|
-		(binary.LittleEndian.Uint64(text[16:])^w[2])&m[2]|(binary.LittleEndian.Uint64(text[24:])^w[3])&m[3] != 0 ||
-		n == 0 || n >= len(text)-24 || n > 32 && string(text[32:n]) != string(o.rest[:n-32]) {
-		return strange
-	}
-	tag := text[n : n+24]
-	colon := firstByte(equal(binary.LittleEndian.Uint64(tag[8:]), ':')) + 8
-	if colon == 16 || equal(binary.LittleEndian.Uint64(tag), ':') != 0 { // a long or a short name
-		if colon = bytes.IndexByte(text[n:], ':'); colon < 0 {
-			return dull
+		micros, host := p.bsdMicros, stamp
+		if !p.sameSecond(line) {
+			var n int
+			var err error
+			if micros, n, err = p.stamp(line); err != nil || n >= len(line)-rest || line[n] != ' ' {
+				return i, strange
+			}
+			host = n + 1
 		}
-	}
-	at := n + colon + len(": ")
-	if at >= len(text)-16 {
-		return strange
-	}
-	first, second := binary.LittleEndian.Uint64(text[at:at+16]), binary.LittleEndian.Uint64(text[at : at+16][8:])
-	if text[at-1] != ' ' || byte(first) >= 'a' { // a word: "connect", "warning", "statistics"
-		return dull
-	}
-	// Which of the two words the end of a queue id is in, chance decides: it is
-	// found without a branch that would be predicted wrong. The second counts if the
-	// first has all of its eight bytes.
-	end := firstByte(equal(first, ':'))
-	end += firstByte(equal(second, ':')) & -(end / 8)
-	if end < 16 {
-		what := at + end + len(": ")
-		if what > len(text)-len("removed") || !p.tell.has(binary.LittleEndian.Uint32(text[what:what+4])) {
-			return dull
+		head := line[host : host+32]
+		o := p.origins.slot(head)
+		m, w := &o.masks, &o.words
+		if (binary.LittleEndian.Uint64(head)^w[0])&m[0]|(binary.LittleEndian.Uint64(head[8:])^w[1])&m[1]|
+			(binary.LittleEndian.Uint64(head[16:])^w[2])&m[2]|(binary.LittleEndian.Uint64(head[24:])^w[3])&m[3] != 0 {
+			return i, strange
 		}
-	} else if equal(first, ' ')|equal(second, ' ') != 0 {
-		return dull
+		n := host + int(o.n)
+		if o.n == 0 || n >= len(line)-24 || o.n > 32 && string(line[host+32:n]) != string(o.rest[:o.n-32]) {
+			return i, strange
+		}
+		tag := line[n : n+24]
+		colon := firstByte(equal(binary.LittleEndian.Uint64(tag[8:]), ':')) + 8
+		if colon == 16 || equal(binary.LittleEndian.Uint64(tag), ':') != 0 { // a long or a short name
+			if colon = bytes.IndexByte(line[n:], ':'); colon < 0 {
+				continue
+			}
+		}
+		at := n + colon + len(": ")
+		if at >= len(line)-16 {
+			return i, strange
+		}
+		body := line[at : at+16]
+		first, second := binary.LittleEndian.Uint64(body), binary.LittleEndian.Uint64(body[8:])
+		if line[at-1] != ' ' || byte(first) >= 'a' { // a word: "connect", "warning", "statistics"
+			continue
+		}
+		// Which of the two words the end of a queue id is in, chance decides: it is
+		// found without a branch that would be predicted wrong. The second counts if
+		// the first has all of its eight bytes.
+		end := firstByte(notAlnum(first))
+		end += firstByte(notAlnum(second)) & -(end / 8)
+		if end == 16 {
+			end = idLength(line[at:])
+		}
+		end += at
+		if end > len(line)-len(": removed") {
+			continue
+		}
+		follows := binary.LittleEndian.Uint64(line[end : end+8])
+		if uint16(follows) != colonSpace || !p.tell.has(uint32(follows>>16)) || end == at || end >= at+maxQueueID {
+			continue
+		}
+		if !isTag(tag, colon) {
+			return i, strange
+		}
+		l.time, l.text, l.id, l.idEnd, l.origin, l.host, l.colon = micros, line, at, end, o, host, n+colon
+		return i, telling
 	}
-	if !isTag(tag, colon) {
-		return strange
-	}
-	h.time, h.text, h.origin, h.tag, h.body = micros, text, o, text[o.host+1:n+colon], text[at:]
-	return telling
+	return len(lines), dull
 }
 
 // isTag reports whether the first n bytes of text, which has 24, are the name of a
@@ -196,78 +197,79 @@ func isTag(text []byte, n int) bool {
 	return text[name] == '[' && end == n-1 && text[end] == ']'
 }
 
-// unfamiliar reads the header of any line.
-func (p *postfix) unfamiliar(line []byte, h *postfixHeader) error {
-	if err := p.header(line, &h.syslogHeader); err != nil {
-		return err
+// colonSpace is ": " as the first of a word of bytes.
+const colonSpace = ':' | ' '<<8
+
+// read reads any line up to what it tells.
+func (p *postfix) read(line []byte, l *postfixLine) (sight, error) {
+	var h syslogHeader
+	if err := p.header(line, &h); err != nil {
+		return dull, err
 	}
-	h.origin, h.stream = nil, nil
 	name, slash := program(h.tag)
 	switch {
 	case slash >= 1:
 		// The stream is the first part of the program's name only ("postfix" of
 		// "postfix/submission/smtpd"): all daemons of an instance share it, and
 		// with it their queue ids, whatever their services are called.
-		h.stream = name[:slash]
+		name = name[:slash]
 		if h.text != nil {
 			p.origins.learn(h.text, len(h.host), slash+1)
 		}
 	case hasPrefix(name, "postfix"):
 		// rsyslog cuts names at the slash when it writes RFC 5424.
-		h.stream = name
+	default:
+		return dull, nil // none of Postfix
 	}
-	return nil
+	if len(h.body) == 0 || h.body[0] >= 'a' {
+		return dull, nil
+	}
+	end := idLength(h.body)
+	if end < 1 || end >= maxQueueID || len(h.body) < end+len(": removed") || h.body[end] != ':' || h.body[end+1] != ' ' {
+		return dull, nil
+	}
+	*l = postfixLine{time: h.time, text: h.body, idEnd: end, from: h.host, stream: name, tag: h.tag}
+	return telling, nil
 }
 
-// message reads what follows the header.
-func (p *postfix) message(h *postfixHeader, dst []event.Event) ([]event.Event, error) {
-	body := h.body
-	if len(body) == 0 || body[0] >= 'a' { // a word: "connect", "warning", "statistics"
-		return dst, nil
-	}
-	end := idLength(body)
-	if end < 1 || end >= maxQueueID || len(body) < end+len(": removed") || body[end] != ':' || body[end+1] != ' ' {
-		return dst, nil
-	}
-	if h.origin == nil && h.stream == nil {
-		return dst, nil // none of Postfix
-	}
-	id, text := body[:end], body[end+2:]
+// told returns what a line tells.
+func (p *postfix) told(l *postfixLine, dst []event.Event) ([]event.Event, error) {
+	text := l.text[l.idEnd+len(": "):]
 	switch text[0] {
 	case 't':
 		if hasPrefix(text, "to=<") {
-			return p.delivery(h, id, text[len("to=<"):], dst)
+			return p.delivery(l, text[len("to=<"):], dst)
 		}
 	case 'f':
 		if hasPrefix(text, "from=<") {
-			return p.active(h, id, text[len("from=<"):], dst), nil
+			return p.active(l, text[len("from=<"):], dst), nil
 		}
 	case 'r':
 		switch {
 		case string(text) == "removed" || hasPrefix(text, "removed ("): // delivered; cancelled or discarded on arrival
-			return p.add(h, id, event.Removal, dst), nil
+			return p.add(l, event.Removal, dst), nil
 		case hasPrefix(text, "reject: "):
-			return p.rejection(h, id, text[len("reject: "):], dst), nil
+			return p.rejection(l, text[len("reject: "):], dst), nil
 		}
 	case 'm':
 		switch {
 		case hasPrefix(text, "milter-reject: "):
-			return p.rejection(h, id, text[len("milter-reject: "):], dst), nil
+			return p.rejection(l, text[len("milter-reject: "):], dst), nil
 		case p.details && hasPrefix(text, "message-id="):
-			dst = p.add(h, id, event.Arrival, dst)
+			dst = p.add(l, event.Arrival, dst)
 			dst[len(dst)-1].MessageID = unbracket(text[len("message-id="):])
 		}
 	case 'c':
 		switch {
 		case string(text) == "canceled":
-			return p.add(h, id, event.Removal, dst), nil
+			return p.add(l, event.Removal, dst), nil
 		case p.details && hasPrefix(text, "client="):
-			dst = p.add(h, id, event.Arrival, dst)
+			dst = p.add(l, event.Arrival, dst)
 			dst[len(dst)-1].Client = client(text[len("client="):])
 		}
 	case 'u':
 		if p.details && hasPrefix(text, "uid=") {
-			dst = p.add(h, id, event.Arrival, dst)
+			dst = p.add(l, event.Arrival, dst)
 			dst[len(dst)-1].Client, _ = cut(text, ' ')
 		}
 	}
@@ -299,8 +301,8 @@ func idLength(text []byte) int {
 	return n
 }
 
-// add appends an event of which the line's header and queue id are known.
-func (p *postfix) add(h *postfixHeader, id []byte, kind event.Kind, dst []event.Event) []event.Event {
+// add appends an event of which all that the line's header says is known.
+func (p *postfix) add(l *postfixLine, kind event.Kind, dst []event.Event) []event.Event {
 	if len(dst) < cap(dst) {
 		dst = dst[:len(dst)+1]
 		dst[len(dst)-1] = event.Event{}
@@ -308,18 +310,19 @@ func (p *postfix) add(h *postfixHeader, id []byte, kind event.Kind, dst []event.
 		dst = append(dst, event.Event{})
 	}
 	e := &dst[len(dst)-1]
-	e.Kind, e.Time, e.Delay = kind, h.time, -1
-	e.QueueID = id
-	if o := h.origin; o != nil {
-		e.Host, e.Stream, e.Place = h.text[:o.host], h.text[o.host+1:o.n-1], o.place
+	e.Kind, e.Time, e.Delay = kind, l.time, -1
+	e.QueueID = l.text[l.id:l.idEnd]
+	if o := l.origin; o != nil {
+		host := l.text[l.host:l.colon]
+		e.Host, e.Stream, e.Place = host[:o.host], host[o.host+1:o.n-1], o.place
 	} else {
-		e.Host, e.Stream, e.Place = h.host, h.stream, event.PlaceOf(h.host, h.stream)
+		e.Host, e.Stream, e.Place = l.from, l.stream, event.PlaceOf(l.from, l.stream)
 	}
 	return dst
 }
 
 // active reads what the queue manager says about a message, after "from=<".
-func (p *postfix) active(h *postfixHeader, id, text []byte, dst []event.Event) []event.Event {
+func (p *postfix) active(l *postfixLine, text []byte, dst []event.Event) []event.Event {
 	sender, rest, ok := address(text, ",")
 	if !ok {
 		return dst
@@ -332,27 +335,33 @@ func (p *postfix) active(h *postfixHeader, id, text []byte, dst []event.Event) [
 	default:
 		return dst
 	}
-	dst = p.add(h, id, kind, dst)
+	dst = p.add(l, kind, dst)
 	e := &dst[len(dst)-1]
 	e.Outcome, e.SenderKnown, e.Sender = outcome, true, sender
 	return dst
 }
 
 // delivery reads a delivery line after "to=<".
-func (p *postfix) delivery(h *postfixHeader, id, text []byte, dst []event.Event) ([]event.Event, error) {
+func (p *postfix) delivery(l *postfixLine, text []byte, dst []event.Event) ([]event.Event, error) {
 	recipient, rest, ok := address(text, ",")
 	if !ok {
 		return dst, errRecipient
 	}
-	added := p.add(h, id, event.Attempt, dst)
+	added := p.add(l, event.Attempt, dst)
 	e := &added[len(dst)]
 	e.Recipient = recipient
+	rest = usualFields(e, rest)
 	for !hasPrefix(rest, "status=") {
 		if rest, ok = deliveryField(e, rest); !ok {
 			return dst, errNoStatus
 		}
 	}
 	rest = rest[len("status="):]
+	if hasPrefix(rest, "sent ") { // as most are
+		e.Outcome = event.Delivered
+		setReason(e, rest[len("sent "):])
+		return added, nil
+	}
 	status, why := cut(rest, ' ')
 	switch string(status) {
 	case "sent":
@@ -372,42 +381,60 @@ func (p *postfix) delivery(h *postfixHeader, id, text []byte, dst []event.Event)
 		return dst, errStatus
 	}
 	if e.Outcome == event.Deferred {
-		e.Repeat = h.deliversNothing()
+		e.Repeat = l.deliversNothing()
 	}
 	setReason(e, why)
 	return added, nil
 }
 
-// deliveryField reads one of the fields before the status, "name=value, ", and
-// returns what follows it. Where a value tells its end by itself, its comma is
-// not looked for.
-func deliveryField(e *event.Event, text []byte) (rest []byte, ok bool) {
-	switch {
-	case hasPrefix(text, "delay="):
+// usualFields reads the fields that nearly every line has before the status, in the
+// order of Postfix, and returns what follows them. What is not as usual it leaves
+// to deliveryField.
+func usualFields(e *event.Event, text []byte) []byte {
+	if hasPrefix(text, "relay=") {
+		end := bytes.IndexByte(text, ',')
+		if end < 0 || end+2 > len(text) {
+			return text
+		}
+		setRelay(e, text[len("relay="):end])
+		text = text[end+2:]
+	}
+	if hasPrefix(text, "delay=") {
 		micros, n := leadingSeconds(text[len("delay="):])
-		if rest = text[len("delay=")+n:]; hasPrefix(rest, ", ") {
-			e.Delay = micros
-			return rest[len(", "):], true
+		rest := text[len("delay=")+n:]
+		if !hasPrefix(rest, ", ") {
+			return text
 		}
-	case hasPrefix(text, "dsn="):
+		e.Delay, text = micros, rest[len(", "):]
+	}
+	if hasPrefix(text, "delays=") {
+		end := bytes.IndexByte(text, ',')
+		if end < 0 || end+2 > len(text) {
+			return text
+		}
+		text = text[end+2:]
+	}
+	if hasPrefix(text, "dsn=") {
 		status, n := event.ParseEnhanced(text[len("dsn="):])
-		if rest = text[len("dsn=")+n:]; hasPrefix(rest, ", ") {
-			e.Reply.Status = status
-			return rest[len(", "):], true
+		rest := text[len("dsn=")+n:]
+		if !hasPrefix(rest, ", ") {
+			return text
 		}
-	case hasPrefix(text, "orig_to=<"):
+		e.Reply.Status, text = status, rest[len(", "):]
+	}
+	return text
+}
+
+// deliveryField reads one of the fields before the status, "name=value, ", and
+// returns what follows it.
+func deliveryField(e *event.Event, text []byte) (rest []byte, ok bool) {
+	if hasPrefix(text, "orig_to=<") {
 		e.OriginalRecipient, rest, ok = address(text[len("orig_to=<"):], ",")
 		return rest, ok
 	}
-	name := len("relay")
-	switch {
-	case hasPrefix(text, "relay="): // at a glance, since every line has it
-	case hasPrefix(text, "delays="):
-		name = len("delays")
-	default:
-		if name = bytes.IndexByte(text, '='); name < 0 {
-			return nil, false
-		}
+	name := bytes.IndexByte(text, '=')
+	if name < 0 {
+		return nil, false
 	}
 	value := text[name+1:]
 	end := bytes.IndexByte(value, ',')
@@ -713,12 +740,12 @@ var rejections = [...]stageText{
 //
 // For other forms, such as those of header checks, where the client's text comes
 // first, it is known only that there was a rejection.
-func (p *postfix) rejection(h *postfixHeader, id, text []byte, dst []event.Event) []event.Event {
-	if string(id) == "NOQUEUE" {
-		id = nil
-	}
-	dst = p.add(h, id, event.Rejection, dst)
+func (p *postfix) rejection(l *postfixLine, text []byte, dst []event.Event) []event.Event {
+	dst = p.add(l, event.Rejection, dst)
 	e := &dst[len(dst)-1]
+	if string(e.QueueID) == "NOQUEUE" {
+		e.QueueID = nil
+	}
 	e.Outcome, e.Reply.Origin = event.RejectedInbound, event.OriginLocal
 	where, rest := cut(text, ' ')
 	for _, s := range rejections {
@@ -850,7 +877,21 @@ func seconds(b []byte) int64 {
 // leadingSeconds reads the number that b starts with, and returns it with its
 // length. Without one it is -1.
 func leadingSeconds(b []byte) (micros int64, n int) {
+	if len(b) >= 16 { // without a branch for each digit, if there are few
+		whole := binary.LittleEndian.Uint64(b)
+		if n = firstByte(notDigit(whole)); n >= 1 && n <= 7 {
+			micros = leadingDigits(whole, n) * 1e6
+			if b[n] != '.' {
+				return micros, n
+			}
+			part := binary.LittleEndian.Uint64(b[n+1 : n+9])
+			if k := firstByte(notDigit(part)); k <= 6 {
+				return micros + leadingDigits(part, k)*powers[6-k], n + 1 + k
+			}
+		}
+	}
 	const most = 10 // digits before the point: 300 years
+	micros, n = 0, 0
 	for n < len(b) && n < most && isDigit(b[n]) {
 		micros = micros*10 + int64(b[n]-'0')
 		n++
@@ -861,6 +902,9 @@ func leadingSeconds(b []byte) (micros int64, n int) {
 	part, n := fraction(b, n)
 	return micros*1e6 + part, n
 }
+
+// powers are those of ten.
+var powers = [...]int64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6}
 
 // unbracket removes the angle brackets around a message id.
 func unbracket(b []byte) []byte {
