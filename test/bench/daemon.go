@@ -30,12 +30,8 @@ func catchUp(binary string) func(p program, log string) (figure, error) {
 		if err != nil {
 			return figure{}, err
 		}
-		free, err := net.Listen("tcp4", "127.0.0.1:0")
+		address, err := freeAddress()
 		if err != nil {
-			return figure{}, err
-		}
-		address := free.Addr().String()
-		if err := free.Close(); err != nil {
 			return figure{}, err
 		}
 		config := filepath.Join(dir, "bouncemeter.yaml")
@@ -67,6 +63,15 @@ func catchUp(binary string) func(p program, log string) (figure, error) {
 		}
 		return used(cmd.ProcessState, wall), nil
 	}
+}
+
+// freeAddress is one of this machine that nobody listens at.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
 }
 
 // linesRead returns how many lines the daemon says were read and counted, or -1.

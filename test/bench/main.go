@@ -11,6 +11,10 @@
 // and against the number of domains, instead:
 //
 //	go run ./test/bench -costs docs/costs.svg -write docs/performance.md
+//
+// With -goals it measures everything that has a goal, and tells what is reached:
+//
+//	go run ./test/bench -goals -write docs/performance.md
 package main
 
 import (
@@ -55,15 +59,18 @@ func main() {
 	write := flag.String("write", "", "put the table between the markers of this `file`")
 	chart := flag.String("costs", "", "measure against size and domains, and draw that into this `file`")
 	largest := flag.String("largest", "20G", "`size` of the largest log for -costs")
+	wanted := flag.Bool("goals", false, "measure everything that has a goal")
 	flag.Parse()
-	if *chart != "" {
-		if err := runCosts(*chart, *largest, *write); err != nil {
-			fmt.Fprintln(os.Stderr, "bench:", err)
-			os.Exit(1)
-		}
-		return
+	var err error
+	switch {
+	case *chart != "":
+		err = runCosts(*chart, *largest, *write)
+	case *wanted:
+		err = runGoals(*write)
+	default:
+		err = run(*size, *slow, *rounds, *write)
 	}
-	if err := run(*size, *slow, *rounds, *write); err != nil {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -119,11 +126,7 @@ func run(size, slow string, rounds int, write string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Print(table)
-	if write != "" {
-		return replace(write, "bench", table)
-	}
-	return nil
+	return tell(table, "bench", write)
 }
 
 func runCosts(chart, largest, write string) error {
@@ -135,11 +138,25 @@ func runCosts(chart, largest, write string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Print(table)
-	if write != "" {
-		return replace(write, "costs", table)
+	return tell(table, "costs", write)
+}
+
+func runGoals(write string) error {
+	table, err := goals()
+	if err != nil {
+		return err
 	}
-	return nil
+	return tell(table, "goals", write)
+}
+
+// tell prints a table and puts it between the markers of its name in a document,
+// unless that is "".
+func tell(table, name, document string) error {
+	fmt.Print(table)
+	if document == "" {
+		return nil
+	}
+	return replace(document, name, table)
 }
 
 func competitors(binary string) []program {
