@@ -4,6 +4,8 @@
 //
 //	go run ./test/faults              what needs no more than a minute each
 //	go run ./test/faults -full        all of it, for an hour or so
+//	go run ./test/faults -full -only bombs -write docs/faults.md
+//	                                  one row, anew in the page
 //
 // The tests are those of this and other packages, which the table names; what they
 // report about what they did starts with "figure: ".
@@ -84,7 +86,15 @@ func run(full, own bool, only, write, from, keep string) error {
 		}
 	}
 	if write != "" {
-		if err := os.WriteFile(write, page(chosen, results), 0o644); err != nil {
+		text := page(chosen, results, full)
+		if only != "" || own {
+			old, err := os.ReadFile(write)
+			if err != nil {
+				return err
+			}
+			text = renew(old, chosen, results, full)
+		}
+		if err := os.WriteFile(write, text, 0o644); err != nil {
 			return err
 		}
 	}
@@ -218,7 +228,7 @@ func judge(f fault, results map[string]*result) (verdict, note string) {
 }
 
 // page is docs/faults.md.
-func page(chosen []fault, results map[string]*result) []byte {
+func page(chosen []fault, results map[string]*result, full bool) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `<!-- Made by go run ./test/faults -write docs/faults.md; change test/faults/table.go. -->
 # Faults
@@ -227,29 +237,51 @@ What can go wrong, what is promised then, how that was tried, and what came of i
 The numbers are compared with a count of its own that knows nothing of the program
 (test/internal/oracle), and with a one-shot report of everything that was written.
 
-Run on %s: %s/%s, %d processors, %s. The figures tell for how long;
-go run ./test/faults -full takes longer.
+Run on %s: %s/%s, %d processors, %s. The figures tell for how long.
+Rows that say so were tried at full length (go run ./test/faults -full).
 
 | fault | what is promised | how it is tried | result |
 |---|---|---|---|
 `, time.Now().UTC().Format("2 January 2006"), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
 	for _, f := range chosen {
-		verdict, note := judge(f, results)
-		promise := f.promise
-		if f.loses != "" {
-			promise += " **Lost:** " + f.loses
-		}
-		var tests []string
-		for _, t := range f.tests {
-			tests = append(tests, "`"+t+"`")
-		}
-		result := "**" + verdict + "**"
-		if note != "" {
-			result += "<br>" + cell(note)
-		}
-		fmt.Fprintf(&b, "| %s | %s | %s<br>%s | %s |\n", f.name, promise, f.how, strings.Join(tests, "<br>"), result)
+		b.WriteString(row(f, results, full))
 	}
 	b.WriteString(notes)
+	return b.Bytes()
+}
+
+// row is the line of a fault.
+func row(f fault, results map[string]*result, full bool) string {
+	verdict, note := judge(f, results)
+	promise := f.promise
+	if f.loses != "" {
+		promise += " **Lost:** " + f.loses
+	}
+	var tests []string
+	for _, t := range f.tests {
+		tests = append(tests, "`"+t+"`")
+	}
+	result := "**" + verdict + "**"
+	if full {
+		result += ", at full length"
+	}
+	if note != "" {
+		result += "<br>" + cell(note)
+	}
+	return fmt.Sprintf("| %s | %s | %s<br>%s | %s |\n", f.name, promise, f.how, strings.Join(tests, "<br>"), result)
+}
+
+// renew puts the rows of the chosen faults in the place of those that the page has.
+func renew(old []byte, chosen []fault, results map[string]*result, full bool) []byte {
+	var b bytes.Buffer
+	for line := range strings.Lines(string(old)) {
+		for _, f := range chosen {
+			if strings.HasPrefix(line, "| "+f.name+" |") {
+				line = row(f, results, full)
+			}
+		}
+		b.WriteString(line)
+	}
 	return b.Bytes()
 }
 

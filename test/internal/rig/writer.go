@@ -22,6 +22,8 @@ type Writer struct {
 	All  string // everything ever written, for the one-shot count
 	// Step is how far the log's clock goes on between two writes at the most.
 	Step time.Duration
+	// Rotate is about how many writes there are between two rotations.
+	Rotate int
 	// Bytes and Rotations are what it has done.
 	Bytes     int64
 	Rotations int
@@ -37,7 +39,7 @@ type Writer struct {
 func NewWriter(t testing.TB, dir string, seed uint64) *Writer {
 	t.Helper()
 	w := &Writer{
-		Path: filepath.Join(dir, "mail.log"), All: filepath.Join(dir, "everything"), Step: 20 * time.Second,
+		Path: filepath.Join(dir, "mail.log"), All: filepath.Join(dir, "everything"), Step: 20 * time.Second, Rotate: 60,
 		random: rand.New(rand.NewPCG(seed, 2)), now: time.Now().Add(-4 * 24 * time.Hour),
 	}
 	var err error
@@ -74,7 +76,7 @@ func (w *Writer) Run(ctx context.Context) error {
 		if err := w.write(w.random.IntN(w.pending.Len() + 1)); err != nil {
 			return err
 		}
-		if w.random.IntN(60) == 0 {
+		if w.random.IntN(w.Rotate) == 0 {
 			if err := w.rotate(); err != nil {
 				return fmt.Errorf("rotate: %w", err)
 			}
