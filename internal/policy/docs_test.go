@@ -45,6 +45,23 @@ func TestEveryDialectHasCasesAndDocs(t *testing.T) {
 	}
 }
 
+// The tour passes every package; programs that only generate say themselves what
+// they do.
+func TestDesignNamesEveryPackage(t *testing.T) {
+	design := read(t, "docs/design.md")
+	told := make(map[string]bool)
+	for _, f := range goFiles(t) {
+		folder := f.folder()
+		if f.test || f.ast.Name.Name == "main" || strings.HasPrefix(folder, "test/") || told[folder] {
+			continue
+		}
+		told[folder] = true
+		if !strings.Contains(design, "`"+folder+"`") {
+			t.Errorf("docs/design.md does not name %s", folder)
+		}
+	}
+}
+
 // Beside the reference of the settings, what each kind is for is told where
 // people look for it.
 func TestEveryKindHasDocs(t *testing.T) {
