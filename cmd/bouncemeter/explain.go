@@ -83,7 +83,11 @@ func explainText(b *strings.Builder, v *result, x *classifier.Explanation, color
 			fmt.Fprintf(b, "  %-22s %s\n", "", e.Source)
 		}
 	}
-	fmt.Fprintf(b, "\n%swhat to do%s (%s)\n", bold, plain, v.Owner)
+	fmt.Fprintf(b, "\n%swhat to do%s", bold, plain)
+	if v.Owner != "—" { // which is nobody
+		fmt.Fprintf(b, " (%s)", v.Owner)
+	}
+	b.WriteByte('\n')
 	paragraph(b, v.Advice, width)
 }
 

@@ -88,7 +88,12 @@ func execute(ctx context.Context, args []string, c console) (code int) {
 		return code // --help
 	}
 	if err != nil {
-		fmt.Fprintf(c.err, "bouncemeter: %v; see bouncemeter --help\n", err)
+		help := "bouncemeter"
+		var e *kong.ParseError
+		if errors.As(err, &e) && e.Context != nil && e.Context.Selected() != nil {
+			help = e.Context.Selected().FullPath()
+		}
+		fmt.Fprintf(c.err, "bouncemeter: %v; see %s --help\n", err, help)
 		return 2
 	}
 	err = parsed.Run()

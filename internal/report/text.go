@@ -211,7 +211,7 @@ func (r *Report) nothing() string {
 	case r.Attempts == 0 && r.Outcomes.Expired == 0 && r.Lines == 0:
 		return "There was nothing to read: the input is empty. Name the log that your outgoing MTA writes, such as /var/log/mail.log."
 	case r.Attempts == 0 && r.Outcomes.Expired == 0 && r.Malformed > 0:
-		return "No delivery attempts could be read, and " + counted(r.Malformed, "line") + " could not be understood. Most likely the log has another format: leave --from out to have it found out, or name the right one."
+		return "No delivery attempts could be read, and " + counted(r.Malformed, "line") + " could not be understood. Most likely the log has a format that was not named or is not known: without --from it is found out, and docs/dialects.md has those that are known."
 	case r.Attempts == 0 && r.Outcomes.Expired == 0:
 		return "No delivery attempts in " + counted(r.Lines, "line") + ". Check that this is the log of the MTA that sends mail out, and that --from, if given, names its format."
 	case r.Outcomes.Failures() == 0 && r.Outcomes.Expired == 0:
