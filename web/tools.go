@@ -29,7 +29,8 @@ import (
 // allows for one.
 const maxReply = 16 << 10
 
-// Verdict is what is known of a reply. Absent fields are not known.
+// Verdict is what is known of a reply, for the API and for commands. Absent fields
+// are not known.
 type Verdict struct {
 	Category    string                `json:"category"`
 	Group       string                `json:"group"`
@@ -51,16 +52,21 @@ func reply(text, mx string) *event.Event {
 	return &event.Event{Kind: event.Attempt, Relay: []byte(mx), Reply: event.Reply{Text: []byte(text)}}
 }
 
-// judge classifies a reply and says why.
-func judge(c *classifier.Classifier, e *event.Event) (Verdict, classifier.Explanation) {
-	x := c.Explain(e)
-	v := &x.Verdict
-	i, d := v.Category.Info(), c.Details(e)
+// NewVerdict tells what is known of a reply that a provider gave.
+func NewVerdict(v *event.Verdict, provider string, d *classifier.Details) Verdict {
+	i := v.Category.Info()
 	return Verdict{
 		Category: i.ID, Group: i.Group, Owner: i.Owner, Advice: i.Advice, Persistence: v.Persistence.String(),
-		Confidence: float64(int(v.Confidence*100+0.5)) / 100, Rule: v.Rule, Provider: x.Provider, Code: d.Code, Enhanced: d.Enhanced.String(),
+		Confidence: float64(int(v.Confidence*100+0.5)) / 100, // it has no more to say
+		Rule:       v.Rule, Provider: provider, Code: d.Code, Enhanced: d.Enhanced.String(),
 		Secondary: v.Secondary.String(), Blocklist: d.Blocklist, RetryAfter: int64(d.RetryAfter.Seconds()),
-	}, x
+	}
+}
+
+// judge classifies a reply and says why.
+func judge(c *classifier.Classifier, e *event.Event) (Verdict, classifier.Explanation) {
+	x, d := c.Explain(e), c.Details(e)
+	return NewVerdict(&x.Verdict, x.Provider, &d), x
 }
 
 // tryPage explains a reply that was pasted.

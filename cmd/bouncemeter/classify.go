@@ -12,6 +12,7 @@ import (
 
 	"github.com/bouncemeter/bouncemeter/classifier"
 	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/web"
 )
 
 // ruleFiles are the flags of every command that classifies.
@@ -35,23 +36,6 @@ type classifyCommand struct {
 	ruleFiles
 }
 
-// result is the JSON form of a verdict. Absent fields are not known.
-type result struct {
-	Category    string                `json:"category"`
-	Group       string                `json:"group"`
-	Owner       string                `json:"owner"`
-	Persistence string                `json:"persistence,omitempty"`
-	Confidence  float64               `json:"confidence"`
-	Rule        string                `json:"rule,omitempty"`
-	Provider    string                `json:"provider"`
-	Code        uint16                `json:"code,omitempty"`
-	Enhanced    string                `json:"enhanced,omitempty"`
-	Secondary   string                `json:"secondary,omitempty"`
-	Blocklist   *classifier.Blocklist `json:"blocklist,omitempty"`
-	RetryAfter  int64                 `json:"retry_after,omitempty"` // seconds
-	Advice      string                `json:"advice"`
-}
-
 // Run classifies the arguments or the lines of standard input.
 func (k classifyCommand) Run(ctx context.Context, c console) error {
 	rules, err := k.load()
@@ -64,12 +48,12 @@ func (k classifyCommand) Run(ctx context.Context, c console) error {
 	if k.Output == "json" {
 		encoder := json.NewEncoder(out)
 		encoder.SetEscapeHTML(false)
-		show = func(w io.Writer, r *result) error { return encoder.Encode(r) }
+		show = func(w io.Writer, r *web.Verdict) error { return encoder.Encode(r) }
 	}
 	one := func(text []byte) error {
 		e := event.Event{Kind: event.Attempt, Relay: []byte(k.MX), Reply: event.Reply{Text: text}}
 		session.Classify(&e)
-		r := newResult(session, &e)
+		r := verdictOf(session, &e)
 		return show(out, &r)
 	}
 	if len(k.Texts) > 0 {
@@ -116,23 +100,12 @@ func (k classifyCommand) Run(ctx context.Context, c console) error {
 	return ctx.Err()
 }
 
-func newResult(session *classifier.Session, e *event.Event) result {
-	v := &e.Verdict
-	info := v.Category.Info()
+func verdictOf(session *classifier.Session, e *event.Event) web.Verdict {
 	d := session.Details(e)
-	r := result{
-		Category: info.ID, Group: info.Group, Owner: info.Owner, Advice: info.Advice,
-		Persistence: v.Persistence.String(), Confidence: round(v.Confidence), Rule: v.Rule,
-		Provider: e.Provider, Code: d.Code, Enhanced: d.Enhanced.String(), Secondary: v.Secondary.String(),
-		Blocklist: d.Blocklist, RetryAfter: int64(d.RetryAfter.Seconds()),
-	}
-	return r
+	return web.NewVerdict(&e.Verdict, e.Provider, &d)
 }
 
-// round keeps two digits: a confidence has no more to say.
-func round(f float32) float64 { return float64(int(f*100+0.5)) / 100 }
-
-func (k classifyCommand) text(w io.Writer, r *result) error {
+func (k classifyCommand) text(w io.Writer, r *web.Verdict) error {
 	parts := []string{r.Category}
 	if r.Secondary != "" {
 		parts[0] += " (and " + r.Secondary + ")"

@@ -8,6 +8,7 @@ import (
 	"github.com/bouncemeter/bouncemeter/classifier"
 	"github.com/bouncemeter/bouncemeter/event"
 	"github.com/bouncemeter/bouncemeter/internal/report"
+	"github.com/bouncemeter/bouncemeter/web"
 )
 
 type explainCommand struct {
@@ -26,10 +27,10 @@ func (k explainCommand) Run(c console) error {
 	e := event.Event{Kind: event.Attempt, Relay: []byte(k.MX), Reply: event.Reply{Text: []byte(k.Text)}}
 	session := rules.NewSession()
 	session.Classify(&e)
-	verdict, x := newResult(session, &e), rules.Explain(&e)
+	verdict, x := verdictOf(session, &e), rules.Explain(&e)
 	if k.Output == "json" {
 		return report.EncodeJSON(c.out, struct {
-			Verdict result `json:"verdict"`
+			Verdict web.Verdict `json:"verdict"`
 			classifier.Explanation
 		}{verdict, x})
 	}
@@ -41,7 +42,7 @@ func (k explainCommand) Run(c console) error {
 
 // explainText writes what decided, the winning words marked in the text, and
 // what else was found.
-func explainText(b *strings.Builder, v *result, x *classifier.Explanation, color bool, width int) {
+func explainText(b *strings.Builder, v *web.Verdict, x *classifier.Explanation, color bool, width int) {
 	bold, mark, plain := "", "", ""
 	if color {
 		bold, mark, plain = "\x1b[1m", "\x1b[1;33m", "\x1b[0m"

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/web"
 )
 
 // call runs a command line as the shell would.
@@ -120,7 +121,7 @@ func TestClassify(t *testing.T) {
 		t.Fatalf("exit code %d, %d lines for 4:\n%s", code, len(lines), out)
 	}
 	for i, want := range []string{"user_unknown", "unclassified", "mailbox_full", "unclassified"} {
-		var r result
+		var r web.Verdict
 		if err := json.Unmarshal([]byte(lines[i]), &r); err != nil {
 			t.Fatal(err)
 		}
@@ -157,7 +158,7 @@ func TestExplain(t *testing.T) {
 	}
 	code, out, _ = call(t, "", "explain", "-o", "json", "550 5.1.1 User unknown")
 	var x struct {
-		Verdict  result
+		Verdict  web.Verdict
 		Evidence []struct{ Rule, File string }
 	}
 	if err := json.Unmarshal([]byte(out), &x); err != nil || code != 0 || x.Verdict.Category != "user_unknown" || len(x.Evidence) == 0 {

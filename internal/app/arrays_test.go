@@ -2,11 +2,8 @@ package app
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -18,7 +15,6 @@ import (
 	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kfake"
 
-	"github.com/bouncemeter/bouncemeter/internal/config"
 	"github.com/bouncemeter/bouncemeter/ledger"
 )
 
@@ -69,27 +65,8 @@ func TestAnOddEventOfAnArray(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			settings := "sources: [" + source + "]\nledger: {sqlite: ledger.db}\nhttp: {listen: '127.0.0.1:0'}\nlimits: {commit_every: 50ms}\n"
-			if err := os.WriteFile(filepath.Join(dir, "c.yaml"), []byte(settings), 0o640); err != nil {
-				t.Fatal(err)
-			}
-			c, err := config.Load(filepath.Join(dir, "c.yaml"), nil, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			a, err := Open(t.Context(), Options{Config: *c, Log: slog.New(slog.DiscardHandler)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			ctx, stop := context.WithCancel(t.Context())
-			ended := make(chan error, 1)
-			go func() { ended <- a.Run(ctx) }()
-			defer func() {
-				stop()
-				if err := errors.Join(<-ended, a.Close()); err != nil {
-					t.Error(err)
-				}
-			}()
+			a := opened(t, dir, "sources: ["+source+"]\nledger: {sqlite: ledger.db}\nlimits: {commit_every: 50ms}\n")
+			run(t, a)
 			if name == "webhook" {
 				sent(t, "http://"+address+"/events", array)
 			}

@@ -13,14 +13,14 @@ import (
 	"github.com/bouncemeter/bouncemeter/ledger"
 )
 
-// Alerts that have been over for longer than the retention go, and others stay.
-func TestAlertsAreNotKeptForEver(t *testing.T) {
-	dir := t.TempDir()
-	settings := "sources: [{name: in, kind: tail, paths: [" + filepath.Join(dir, "mail.log") + "]}]\nledger: {sqlite: ledger.db, retention: {alerts: 30d}}\nhttp: {listen: '127.0.0.1:0'}\n"
-	if err := os.WriteFile(filepath.Join(dir, "c.yaml"), []byte(settings), 0o640); err != nil {
+// opened opens a daemon whose files are in dir, with further settings.
+func opened(t *testing.T, dir, settings string) *App {
+	t.Helper()
+	file := filepath.Join(dir, "bouncemeter.yaml")
+	if err := os.WriteFile(file, []byte(settings+"http: {listen: '127.0.0.1:0'}\n"), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	c, err := config.Load(filepath.Join(dir, "c.yaml"), nil, nil)
+	c, err := config.Load(file, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,6 +28,26 @@ func TestAlertsAreNotKeptForEver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return a
+}
+
+// run runs a daemon until the end of the test.
+func run(t *testing.T, a *App) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := errors.Join(<-ended, a.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Alerts that have been over for longer than the retention go, and others stay.
+func TestAlertsAreNotKeptForEver(t *testing.T) {
+	a := opened(t, t.TempDir(), "sources: [{name: in, kind: tail, paths: [mail.log]}]\nledger: {sqlite: ledger.db, retention: {alerts: 30d}}\n")
 	days := func(n int) int64 { return time.Now().Add(-time.Duration(n) * 24 * time.Hour).Unix() }
 	if err := a.ledger.CommitDetector(t.Context(), &ledger.DetectorCommit{Position: 60, Now: time.Now(), Alerts: []ledger.Alert{
 		{ID: "old", State: "resolved", Rule: "r", Time: days(31), Body: []byte("{}")},
@@ -36,15 +56,7 @@ func TestAlertsAreNotKeptForEver(t *testing.T) {
 	}}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- a.Run(ctx) }()
-	defer func() {
-		stop()
-		if err := errors.Join(<-ended, a.Close()); err != nil {
-			t.Error(err)
-		}
-	}()
+	run(t, a)
 	until(t, "the old alert is gone", func() bool {
 		all, err := a.ledger.Alerts(t.Context(), ledger.AlertFilter{})
 		return err == nil && len(all) == 2 && all[0].ID == "recent" && all[1].ID == "open"
