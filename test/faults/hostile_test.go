@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -123,26 +125,15 @@ func TestBombs(t *testing.T) {
 	text := mail(t, 1000)
 	rig.Append(t, path, text)
 
-	bomb, err := os.Create(path + ".2.gz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	z := gzip.NewWriter(bomb)
-	for zeros, n := make([]byte, 1<<20), int64(0); n < size; n += int64(len(zeros)) {
-		if _, err := z.Write(zeros); err != nil {
+	// Zeros are no lines; a letter again and again is one without end.
+	packed := explosive(t, path+".2.gz", size, 0, func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) })
+	packed += explosive(t, path+".3.zst", size, 'x', func(w io.Writer) io.WriteCloser {
+		e, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest))
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	packed, err := bomb.Seek(0, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := bomb.Close(); err != nil {
-		t.Fatal(err)
-	}
+		return e
+	})
 	// A frame that asks for a window of 512 MiB.
 	var wide bytes.Buffer
 	e, err := zstd.NewWriter(&wide, zstd.WithWindowSize(512<<20), zstd.WithSingleSegment(false))
@@ -161,7 +152,7 @@ func TestBombs(t *testing.T) {
 	if err := os.WriteFile(path+".1.zst", wide.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, age := range map[string]time.Duration{path + ".2.gz": 2 * time.Hour, path + ".1.zst": time.Hour} {
+	for name, age := range map[string]time.Duration{path + ".3.zst": 3 * time.Hour, path + ".2.gz": 2 * time.Hour, path + ".1.zst": time.Hour} {
 		if err := os.Chtimes(name, old, time.Now().Add(-age)); err != nil {
 			t.Fatal(err)
 		}
@@ -180,8 +171,8 @@ func TestBombs(t *testing.T) {
 	}
 	got := rig.Report(t, site.Binary, "--ledger", site.Ledger)
 	want.Lines = got.Lines // there is at most one in each bomb
-	if err := want.Differs(got); err != nil || got.Lines > 1002 {
-		t.Errorf("%d lines: %v", got.Lines, err)
+	if err := want.Differs(got); err != nil || got.Lines > 1003 || got.Truncated != 1 {
+		t.Errorf("%d lines, %d too long: %v", got.Lines, got.Truncated, err)
 	}
 	if got.Lost == 0 {
 		t.Error("the file that is refused is not counted as lost")
@@ -189,6 +180,28 @@ func TestBombs(t *testing.T) {
 	if r.Peak > 100e6 {
 		t.Errorf("%s of memory", megabytes(r.Peak))
 	}
-	figure(t, "%s of zeros in %s of gzip, and a zstd frame that asks for 512 MiB: %s of memory, ended %.1f s after SIGTERM in the middle; the zstd is refused and counted as lost, the log after them exact",
+	figure(t, "%s of zeros by gzip and as much of one letter by zstd, %s in all, and a zstd frame that asks for 512 MiB: %s of memory, ended %.1f s after SIGTERM in the middle; the letters are one line that was too long, the frame is refused and counted as lost, the log after them exact",
 		megabytes(size), megabytes(packed), megabytes(r.Peak), stopped.Seconds())
+}
+
+// explosive makes a compressed file of size bytes of one kind and returns how large
+// it is.
+func explosive(t *testing.T, path string, size int64, of byte, packer func(io.Writer) io.WriteCloser) int64 {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, piece := packer(f), bytes.Repeat([]byte{of}, 1<<20)
+	for n := int64(0); n < size && err == nil; n += int64(len(piece)) {
+		_, err = w.Write(piece)
+	}
+	if err := errors.Join(err, w.Close(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
 }

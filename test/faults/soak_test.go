@@ -16,19 +16,21 @@ import (
 	"github.com/bouncemeter/bouncemeter/test/internal/rig"
 )
 
-// soaking is how long the soak lasts: SOAK, or a minute in the short form and half
-// an hour in the full one.
-func soaking(t *testing.T) time.Duration {
+// soaking is how long the soak lasts: SOAK, or by FAULTS 40 seconds in the short
+// form and half an hour in the full one.
+func soaking(t *testing.T) (d time.Duration) {
 	t.Helper()
-	d := 30 * time.Minute
-	if short(t) {
-		d = 40 * time.Second
-	}
 	if s := os.Getenv("SOAK"); s != "" {
 		var err error
 		if d, err = time.ParseDuration(s); err != nil {
 			t.Fatalf("SOAK: %v", err)
 		}
+	} else if d = 30 * time.Minute; short(t) {
+		d = 40 * time.Second
+	}
+	const around = 2 * time.Minute // to build, and to count what is left on a busy machine
+	if end, ok := t.Deadline(); ok && time.Until(end) < d+around {
+		t.Fatalf("go test ends after %v, the soak takes %v and some minutes: give it -timeout %v", time.Until(end).Round(time.Second), d, d+10*time.Minute)
 	}
 	return d
 }

@@ -143,7 +143,7 @@ var faults = []fault{
 	{
 		name:    "millions of domains",
 		promise: "Names are bounded, what is beyond is folded into (other), totals are exact, memory is bounded.",
-		how:     "Random sender and recipient domains, one for each message; a million messages in the queue.",
+		how:     "Five million messages, each with a random sender and recipient domain of its own; a million messages in the queue.",
 		tests:   []string{"test/faults/TestRandomDomains", "test/memory/TestMillionQueueIDs"},
 	},
 	{
@@ -161,7 +161,7 @@ var faults = []fault{
 	{
 		name:    "decompression bombs",
 		promise: "Memory is bounded; what asks for more is refused and counted as lost.",
-		how:     "Gigabytes of zeros in megabytes of gzip, a zstd window of 512 MiB, a dictionary of xz; a stop in the middle.",
+		how:     "Ten gigabytes of zeros by gzip, as much of one letter by zstd, a zstd window of 512 MiB, a dictionary of xz; a stop in the middle.",
 		tests:   []string{"test/faults/TestBombs", "sources/tail/TestXzWithHugeDictionaryIsRefused"},
 	},
 	{
