@@ -234,15 +234,29 @@ func TestHelpAndVersion(t *testing.T) {
 	}
 }
 
+// stopAt calls stop once a text has been written.
+type stopAt struct {
+	bytes.Buffer
+	text string
+	stop func()
+}
+
+func (w *stopAt) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte(w.text)) {
+		w.stop()
+	}
+	return w.Buffer.Write(b)
+}
+
 // The demonstration runs by itself and ends by itself.
 func TestDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some seconds")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // a busy machine needs longer
 	defer cancel()
-	var out, stderr bytes.Buffer
-	code := execute(ctx, []string{"demo", "--history", "30m", "--for", "12s", "--listen", "127.0.0.1:0"}, console{strings.NewReader(""), &out, &stderr})
+	out, stderr := &stopAt{text: "rate_limited", stop: cancel}, &bytes.Buffer{}
+	code := execute(ctx, []string{"demo", "--history", "30m", "--for", "2m", "--listen", "127.0.0.1:0"}, console{strings.NewReader(""), out, stderr})
 	for _, want := range []string{"/metrics", "attempts in the last", "rate_limited", "over"} {
 		if code != 0 || !strings.Contains(out.String(), want) {
 			t.Errorf("exit code %d, no %q in\n%s%s", code, want, out.String(), stderr.String())
