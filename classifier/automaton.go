@@ -91,7 +91,7 @@ func (c *phraseCompiler) finish() *automaton {
 	symbols, nodes := terms+c.classIDs, int32(len(c.order))
 	trie, stems := c.terms.build()
 	a := &automaton{
-		trie: trie, words: term(len(maskNames) + len(stopWords)),
+		trie: trie, words: firstTerm(),
 		symbols: make([]symbolEffect, 0, symbols+1), nodes: make([]nodeEffect, 0, nodes+1),
 		edges: make([]edge, 1, 2*nodes), // number 0 is none
 	}

@@ -53,6 +53,7 @@ type phraseCompiler struct {
 	classes  map[string]symbol // by name, or by the alternatives' text
 	classIDs int32
 	nodes    map[edgeKey]int32
+	first    []int32 // by term: the node that is this term, or -1
 	// How each node is reached, and which classes and phrases end in nodes. Terms
 	// and classes have no common numbering yet: classes count down from -2.
 	order     []edgeKey
@@ -60,6 +61,7 @@ type phraseCompiler struct {
 	phrases   []completion
 	words     map[string][]string // {name} and what it stands for
 	opening   map[string]bool     // names being expanded, to find circles
+	sorted    []string            // scratch memory
 	parts     map[string][]symbol // that have been compiled: most are of many phrases
 	text      text
 	all       *lexicon // keeps everything: phrases are not masked
@@ -69,9 +71,9 @@ func newPhraseCompiler() *phraseCompiler {
 	const many = 1 << 14 // so that they need not grow while the shipped rules are compiled
 	c := &phraseCompiler{
 		terms: trieBuilder{terms: make(map[string]term, many)}, keep: newLexicon(), all: newLexicon(),
-		classes: map[string]symbol{}, nodes: make(map[edgeKey]int32, many),
+		classes: make(map[string]symbol, many), nodes: make(map[edgeKey]int32, many),
 		order: make([]edgeKey, 0, many), classesOf: make([]completion, 0, many), phrases: make([]completion, 0, many),
-		words: map[string][]string{}, opening: map[string]bool{}, parts: map[string][]symbol{},
+		words: map[string][]string{}, opening: map[string]bool{}, parts: make(map[string][]symbol, many),
 	}
 	c.all.every = true
 	for _, m := range maskNames {
@@ -98,6 +100,7 @@ func (c *phraseCompiler) add(phrase string, output int32) (int, error) {
 func (c *phraseCompiler) sequence(phrase string) (node int32, words int, err error) {
 	node = -1
 	gap := gapNone
+	var one [1]symbol
 	for rest := strings.TrimSpace(phrase); rest != ""; rest = strings.TrimSpace(rest) {
 		var part string
 		end := strings.IndexByte(rest, ' ')
@@ -121,8 +124,12 @@ func (c *phraseCompiler) sequence(phrase string) (node int32, words int, err err
 			gap = gapAny
 			continue
 		}
-		symbols, ok := c.parts[part]
-		if !ok {
+		symbols, ok := one[:], isTerm(part)
+		if ok {
+			if one[0] = c.terms.term(part); isStopTerm(one[0]) {
+				continue
+			}
+		} else if symbols, ok = c.parts[part]; !ok {
 			if symbols, err = c.part(part); err != nil {
 				return 0, 0, fmt.Errorf("%q: %w", phrase, err)
 			}
@@ -144,6 +151,27 @@ func (c *phraseCompiler) sequence(phrase string) (node int32, words int, err err
 }
 
 var errNoMeaning = errors.New("has no word that carries meaning: add one")
+
+// isTerm reports whether a part is a word or a stem that is a term as it is: most
+// are.
+func isTerm(part string) bool {
+	n := len(part)
+	if n > 1 && part[n-1] == '*' {
+		n--
+	}
+	for i := range n {
+		if part[i] < 'a' || part[i] > 'z' {
+			return false
+		}
+	}
+	return n <= maxWord
+}
+
+// isStopTerm reports whether a term is a stop word: these come after the masks.
+func isStopTerm(t term) bool { return t >= term(len(maskNames)) && t < firstTerm() }
+
+// firstTerm is the first term after the masks and the stop words.
+func firstTerm() term { return term(len(maskNames) + len(stopWords)) }
 
 // closing returns the index of the bracket that closes the one s begins with,
 // or -1.
@@ -184,11 +212,21 @@ func alternatives(s string) []string {
 
 func (c *phraseCompiler) node(parent int32, gap int32, s symbol) int32 {
 	k := edgeKey{parent, s, gap}
-	if n, ok := c.nodes[k]; ok {
-		return n
-	}
 	n := int32(len(c.order))
-	c.nodes[k] = n
+	if parent < 0 && s >= 0 { // a word begins a phrase
+		for int(s) >= len(c.first) {
+			c.first = append(c.first, -1)
+		}
+		if c.first[s] >= 0 {
+			return c.first[s]
+		}
+		c.first[s] = n
+	} else {
+		if n, ok := c.nodes[k]; ok {
+			return n
+		}
+		c.nodes[k] = n
+	}
 	c.order = append(c.order, k)
 	return n
 }
@@ -232,7 +270,9 @@ func (c *phraseCompiler) part(part string) ([]symbol, error) {
 // class returns the symbol of any of the members.
 func (c *phraseCompiler) class(name string, members []string) (symbol, error) {
 	// The same words in another order, or under a name, are the same class.
-	key := strings.Join(slices.Sorted(slices.Values(members)), "|")
+	c.sorted = append(c.sorted[:0], members...)
+	slices.Sort(c.sorted)
+	key := strings.Join(c.sorted, "|")
 	if s, ok := c.classes[key]; ok {
 		return s, nil
 	}
@@ -263,8 +303,7 @@ func (c *phraseCompiler) class(name string, members []string) (symbol, error) {
 // literal compiles a word as written, in all the forms in which servers and
 // logs spell it.
 func (c *phraseCompiler) literal(w string) []symbol {
-	stem := strings.HasSuffix(w, "*")
-	plain := strings.TrimSuffix(w, "*")
+	plain, stem := strings.CutSuffix(w, "*")
 	var symbols []symbol
 	if w := strings.ToLower(plain); strings.ContainsAny(w, "-_") && strings.ContainsAny(w, digits) && !strings.Contains(w, ".") && !stem {
 		c.keep.add(w) // a code such as LPN007_420, kept whole

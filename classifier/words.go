@@ -3,6 +3,7 @@ package classifier
 import (
 	"bytes"
 	"slices"
+	"strings"
 )
 
 // lexicon is what the rules name and masking must keep: words with digits
@@ -95,8 +96,15 @@ func (b *trieBuilder) term(w string) term {
 // build lays the trie out, each state's children where they first fit, and tells
 // for each term the longest other stem that it begins with, or noTerm.
 func (b *trieBuilder) build() (trie wordTrie, stems []term) {
-	sorted := slices.Clone(b.names)
-	slices.Sort(sorted)
+	type word struct {
+		name string
+		term term
+	}
+	sorted := make([]word, len(b.names))
+	for t, name := range b.names {
+		sorted[t] = word{name, term(t)}
+	}
+	slices.SortFunc(sorted, func(x, y word) int { return strings.Compare(x.name, y.name) })
 	// A family is a state and the words that go on from it: sorted[from:to].
 	type family struct {
 		state, depth, from, to int32
@@ -117,9 +125,9 @@ func (b *trieBuilder) build() (trie wordTrie, stems []term) {
 		children, bytes = children[:0], bytes[:0]
 		for k := f.from; k < f.to; k++ {
 			c := byte(wordChild)
-			if s := sorted[k][f.depth:]; s == "*" {
+			if s := sorted[k].name[f.depth:]; s == "*" {
 				c = stemChild
-				t := b.terms[sorted[k]]
+				t := sorted[k].term
 				stems[t], f.stem = f.stem, t
 			} else if s != "" {
 				c = s[0]
@@ -160,7 +168,7 @@ func (b *trieBuilder) build() (trie wordTrie, stems []term) {
 			child := children[k]
 			child.state, child.stem = base+int32(c), f.stem
 			nodes[child.state].byte = c
-			switch t := b.terms[sorted[child.from]]; c {
+			switch t := sorted[child.from].term; c {
 			case wordChild:
 				nodes[f.state].ends |= endsWord
 				nodes[child.state].base = t
