@@ -3,7 +3,6 @@ package web
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,74 +14,24 @@ import (
 	"github.com/bouncemeter/bouncemeter/event"
 	"github.com/bouncemeter/bouncemeter/internal/chart"
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 )
 
-// alert is a stored alert as pages show it. It reads what the detector stored,
-// also in an earlier version: what it does not know it passes over, and what is
-// absent it does not show.
+// alert is a stored alert as pages show it: what is absent they do not show.
 type alert struct {
 	change ledger.Alert
-
-	ID        string            `json:"id"`
-	Incident  string            `json:"incident"`
-	Inhibited bool              `json:"inhibited"`
-	Rule      string            `json:"rule"`
-	Kind      string            `json:"kind"`
-	State     string            `json:"state"`
-	Severity  string            `json:"severity"`
-	Labels    map[string]string `json:"labels"`
-	Category  string            `json:"category"`
-
-	Since    time.Time `json:"since"`
-	Fired    time.Time `json:"fired"`
-	Updated  time.Time `json:"updated"`
-	Resolved time.Time `json:"resolved"`
-	Ending   string    `json:"ending"`
-	Flaps    int       `json:"flaps"`
-
-	Failures   int64   `json:"failures"`
-	Attempts   int64   `json:"attempts"`
-	Ratio      float64 `json:"ratio"`
-	Usual      float64 `json:"usual"`
-	Null       float64 `json:"null"`
-	Excess     float64 `json:"excess"`
-	Dispersion float64 `json:"dispersion"`
-	Score      float64 `json:"score"`
-	Threshold  float64 `json:"threshold"`
-	Cold       bool    `json:"cold"`
-
-	Members     int      `json:"members"`
-	Active      int      `json:"active"`
-	Top         []string `json:"top"`
-	Explanation []struct {
-		Dimension string  `json:"dimension"`
-		Element   string  `json:"element"`
-		Excess    float64 `json:"excess"`
-		Share     float64 `json:"share"`
-		Expected  float64 `json:"expected"`
-		Surprise  float64 `json:"surprise"`
-	} `json:"explanation"`
-	Unchanged []string `json:"unchanged"`
-
-	Title     string `json:"title"`
-	Summary   string `json:"summary"`
-	Advice    string `json:"advice"`
-	Silence   string `json:"silence"`
-	Templates []struct {
-		Text     string `json:"text"`
-		Attempts int64  `json:"attempts"`
-	} `json:"templates"`
-	Samples []string `json:"samples"`
+	alertjson.Alert
 }
 
 // readAlert reads a stored change. A body that cannot be read still gives what
 // the ledger knows beside it.
 func readAlert(c ledger.Alert) alert {
 	a := alert{change: c}
-	if err := json.Unmarshal(c.Body, &a); err != nil {
-		a = alert{change: c, Summary: "The details of this alert cannot be read; they are from another version of bouncemeter."}
+	var err error
+	if a.Alert, err = alertjson.Decode(&c); err != nil {
+		a.Alert = alertjson.Alert{Summary: "The details of this alert cannot be read; they are from another version of bouncemeter."}
 	}
-	a.ID, a.State, a.Rule = c.ID, c.State, c.Rule
+	a.ID, a.State, a.Rule = c.ID, alertjson.State(c.State), c.Rule
 	a.Title = cmp.Or(a.Title, a.Rule)
 	if a.Updated.IsZero() {
 		a.Updated = time.Unix(c.Time, 0)
@@ -119,9 +68,7 @@ func (s *Server) openAlerts(ctx context.Context) ([]alert, error) {
 	return all, nil
 }
 
-func gravity(severity string) int {
-	return slices.Index([]string{"ticket", "warning", "critical"}, severity)
-}
+func gravity(s alertjson.Severity) int { return slices.Index(alertjson.Severities, s) }
 
 // touches reports whether an alert may be about something in these names.
 func (a *alert) touches(of map[ledger.Dimension]string) bool {
@@ -151,7 +98,7 @@ type alertRow struct {
 
 func (v *view) alertRow(a *alert) alertRow {
 	r := alertRow{
-		Link: v.link("/alerts/"+a.ID, nil), Title: short(a.Title, 200), Summary: short(a.Summary, 600), State: short(a.State, 20),
+		Link: v.link("/alerts/"+a.ID, nil), Title: short(a.Title, 200), Summary: short(a.Summary, 600), State: short(string(a.State), 20),
 		Severity: severityClass(a.Severity), Fired: moment(a.Fired.Unix()), Inhibited: a.Inhibited,
 	}
 	r.Labels = v.labels(a)
@@ -159,11 +106,11 @@ func (v *view) alertRow(a *alert) alertRow {
 }
 
 // severityClass is also a class of the style sheet.
-func severityClass(s string) string {
+func severityClass(s alertjson.Severity) string {
 	if gravity(s) < 0 {
-		return "warning"
+		s = alertjson.Warning
 	}
-	return s
+	return string(s)
 }
 
 // labels links the names that an alert is about to their pages.

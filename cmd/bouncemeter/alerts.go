@@ -19,7 +19,7 @@ import (
 	"github.com/bouncemeter/bouncemeter/internal/config"
 	"github.com/bouncemeter/bouncemeter/internal/report"
 	"github.com/bouncemeter/bouncemeter/ledger"
-	"github.com/bouncemeter/bouncemeter/sinks/notify"
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 )
 
 type alertsCommand struct {
@@ -54,13 +54,13 @@ type alertChange struct {
 	Time  time.Time       `json:"time"`
 	Alert json.RawMessage `json:"alert"`
 
-	alert notify.Alert
+	alert alertjson.Alert
 }
 
 func changesOf(all []ledger.Alert) ([]alertChange, error) {
 	changes := make([]alertChange, 0, len(all))
 	for i := range all {
-		a, err := notify.Decode(&all[i])
+		a, err := alertjson.Decode(&all[i])
 		if err != nil {
 			return nil, fmt.Errorf("%w; was it stored by a newer version of bouncemeter", err)
 		}
@@ -112,7 +112,7 @@ func (k alertsListCommand) Run(ctx context.Context, c console) error {
 			}
 			return 1
 		case x.State.Open():
-			return cmp.Or(slices.Index(notify.Severities, y.Severity)-slices.Index(notify.Severities, x.Severity), y.Since.Compare(x.Since))
+			return cmp.Or(slices.Index(alertjson.Severities, y.Severity)-slices.Index(alertjson.Severities, x.Severity), y.Since.Compare(x.Since))
 		}
 		return y.Resolved.Compare(x.Resolved)
 	})
@@ -219,16 +219,16 @@ func (k alertsExplainCommand) find(ctx context.Context, l app.Ledger) (string, e
 }
 
 // explainAlert writes what is known of an alert, for people.
-func explainAlert(w io.Writer, a *notify.Alert) {
+func explainAlert(w io.Writer, a *alertjson.Alert) {
 	clock := func(t time.Time) string { return t.Local().Format("2006-01-02 15:04 MST") }
 	say := func(format string, args ...any) {
 		for i := range args {
 			switch v := args[i].(type) {
 			case string:
 				args[i] = report.Clean(v)
-			case notify.State:
+			case alertjson.State:
 				args[i] = report.Clean(string(v))
-			case notify.Severity:
+			case alertjson.Severity:
 				args[i] = report.Clean(string(v))
 			}
 		}

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 	"github.com/bouncemeter/bouncemeter/ledger/sqlite"
-	"github.com/bouncemeter/bouncemeter/sinks/notify"
 )
 
 // ledgerWithAlerts returns the file of a ledger with an open and an ended alert.
@@ -23,22 +23,22 @@ func ledgerWithAlerts(t *testing.T) string {
 	defer l.Close()
 	now := time.Now().Truncate(time.Minute).UTC()
 	begun := now.Add(-90 * time.Minute)
-	open := notify.Alert{
-		ID: "aaaa1111", Incident: "aaaa1111", Rule: "authentication", Kind: "ratio", State: notify.Firing, Severity: notify.Critical, Category: "spf_failed",
+	open := alertjson.Alert{
+		ID: "aaaa1111", Incident: "aaaa1111", Rule: "authentication", Kind: "ratio", State: alertjson.Firing, Severity: alertjson.Critical, Category: "spf_failed",
 		Labels: map[string]string{"provider": "gmail", "sender_domain": "shop.example"},
 		Since:  begun, Fired: begun.Add(6 * time.Minute), Updated: begun.Add(6 * time.Minute),
 		Failures: 340, Attempts: 2833, Ratio: 0.12, Usual: 0.001, Null: 0.002, Excess: 337.2, Dispersion: 1.4, Score: 40.2, Threshold: 15.28, Cold: true,
-		Explanation: []notify.Share{{Dimension: "host", Element: "mx1.example.com", Excess: 330, Share: 0.98, Expected: 0.4, Surprise: 0.2}},
+		Explanation: []alertjson.Share{{Dimension: "host", Element: "mx1.example.com", Excess: 330, Share: 0.98, Expected: 0.4, Surprise: 0.2}},
 		Unchanged:   []string{"gmail from 3 other domains"}, Title: "SPF failures of shop.example at gmail: 12%", Summary: "340 of 2833 failed.",
-		Advice: "Check the SPF record.", Samples: []string{"550 \x1b[31mSPF failed"}, Templates: []notify.Wording{{Text: "550 5.7.26 SPF failed", Attempts: 300}},
+		Advice: "Check the SPF record.", Samples: []string{"550 \x1b[31mSPF failed"}, Templates: []alertjson.Wording{{Text: "550 5.7.26 SPF failed", Attempts: 300}},
 	}
 	over := open
-	over.ID, over.Incident, over.Rule, over.Severity, over.State, over.Title = "aabb2222", "aabb2222", "content", notify.Warning, notify.Resolved, "Spam verdicts"
+	over.ID, over.Incident, over.Rule, over.Severity, over.State, over.Title = "aabb2222", "aabb2222", "content", alertjson.Warning, alertjson.Resolved, "Spam verdicts"
 	over.Resolved, over.Updated, over.Ending = now.Add(-10*time.Minute), now.Add(-10*time.Minute), "back to usual"
 	ancient := over
 	ancient.ID, ancient.Updated = "cccc3333", now.Add(-30*24*time.Hour)
 	c := &ledger.DetectorCommit{Position: now.Unix(), Now: now}
-	for _, a := range []notify.Alert{over, open, ancient} {
+	for _, a := range []alertjson.Alert{over, open, ancient} {
 		body, err := json.Marshal(a)
 		if err != nil {
 			t.Fatal(err)
@@ -67,7 +67,7 @@ func TestAlertsList(t *testing.T) {
 	var got struct {
 		Alerts []struct {
 			Seq   int64
-			Alert notify.Alert
+			Alert alertjson.Alert
 		}
 	}
 	if err := json.Unmarshal([]byte(out), &got); err != nil || len(got.Alerts) != 3 || got.Alerts[0].Alert.Failures != 340 || got.Alerts[0].Seq != 2 {
@@ -105,7 +105,7 @@ func TestAlertsExplain(t *testing.T) {
 	}
 	_, out, _ = call(t, "", "alerts", "explain", "--ledger", file, "aaaa1111", "-o", "json")
 	var got struct {
-		Alert   notify.Alert
+		Alert   alertjson.Alert
 		Changes []struct{ Seq int64 }
 	}
 	if err := json.Unmarshal([]byte(out), &got); err != nil || got.Alert.Score != 40.2 || len(got.Changes) != 1 {

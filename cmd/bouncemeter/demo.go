@@ -20,7 +20,7 @@ import (
 	"github.com/bouncemeter/bouncemeter/internal/config"
 	"github.com/bouncemeter/bouncemeter/internal/simulate"
 	"github.com/bouncemeter/bouncemeter/ledger"
-	"github.com/bouncemeter/bouncemeter/sinks/notify"
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 )
 
 type demoCommand struct {
@@ -194,7 +194,7 @@ func alertNews(ctx context.Context, l app.Ledger, seen *int64, address string, w
 	var b strings.Builder
 	for i := range changes {
 		*seen = changes[i].Seq
-		a, err := notify.Decode(&changes[i])
+		a, err := alertjson.Decode(&changes[i])
 		if err != nil {
 			return "", err
 		}
@@ -203,7 +203,7 @@ func alertNews(ctx context.Context, l app.Ledger, seen *int64, address string, w
 		}
 		fmt.Fprintf(&b, "\n%s  %s, %s: %s\n", a.Updated.Local().Format(time.TimeOnly), strings.ToUpper(string(a.State)), a.Severity, a.Title)
 		paragraph(&b, a.Summary, width)
-		if a.State == notify.Firing {
+		if a.State == alertjson.Firing {
 			for _, t := range a.Templates[:min(len(a.Templates), 1)] {
 				paragraph(&b, "They say, for example: "+t.Text, width)
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/bouncemeter/bouncemeter/internal/config"
 	"github.com/bouncemeter/bouncemeter/internal/digest"
 	"github.com/bouncemeter/bouncemeter/internal/kafkaclient"
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 	"github.com/bouncemeter/bouncemeter/sinks/notify"
 )
 
@@ -57,7 +58,7 @@ func newOutbox(c *config.Config, l digest.Ledger, log *slog.Logger) (_ *notify.O
 	link := strings.TrimSuffix(c.HTTP.ExternalURL, "/")
 	for i := range c.Notify {
 		n := &c.Notify[i]
-		x := notify.Config{Name: n.Name, Kind: n.Kind, MinSeverity: notify.Severity(n.MinSeverity), Match: n.Routing(), Digest: notify.Schedule(n.Digest)}
+		x := notify.Config{Name: n.Name, Kind: n.Kind, MinSeverity: alertjson.Severity(n.MinSeverity), Match: n.Routing(), Digest: notify.Schedule(n.Digest)}
 		switch n.Kind {
 		case "alertmanager":
 			x.Teller, err = notify.NewAlertmanager(n.Alertmanager(link))

@@ -19,9 +19,9 @@ import (
 	"github.com/bouncemeter/bouncemeter/internal/config"
 	"github.com/bouncemeter/bouncemeter/internal/kafkaclient"
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 	"github.com/bouncemeter/bouncemeter/ledger/sqlite"
 	"github.com/bouncemeter/bouncemeter/pipeline"
-	"github.com/bouncemeter/bouncemeter/sinks/notify"
 )
 
 // receiver is a webhook that passes on the names of the alerts it is told of.
@@ -55,7 +55,7 @@ func configured(t *testing.T, text string) *config.Config {
 }
 
 // step stores changes of alerts as the detector does.
-func step(t *testing.T, l pipeline.AlertLedger, states map[string]notify.State) {
+func step(t *testing.T, l pipeline.AlertLedger, states map[string]alertjson.State) {
 	t.Helper()
 	d, err := l.Detection(t.Context())
 	if err != nil {
@@ -64,7 +64,7 @@ func step(t *testing.T, l pipeline.AlertLedger, states map[string]notify.State) 
 	now := time.Now()
 	c := &ledger.DetectorCommit{Expected: d.Position, Position: max(d.Position+60, now.Unix()), Now: now}
 	for name, state := range states {
-		body, err := json.Marshal(notify.Alert{ID: name, Incident: name, Rule: name, State: state, Severity: notify.Warning, Since: now, Updated: now})
+		body, err := json.Marshal(alertjson.Alert{ID: name, Incident: name, Rule: name, State: state, Severity: alertjson.Warning, Since: now, Updated: now})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +112,7 @@ func TestNotifiersFollowTheConfiguration(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- n.run(lease, l) }()
 
-	step(t, l, map[string]notify.State{"spf": notify.Firing})
+	step(t, l, map[string]alertjson.State{"spf": alertjson.Firing})
 	expect(t, heardFirst, "spf firing")
 
 	// The same notifier at another place goes on where it was.
@@ -121,7 +121,7 @@ func TestNotifiersFollowTheConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.swap(outbox, end)
-	step(t, l, map[string]notify.State{"spf": notify.Resolved})
+	step(t, l, map[string]alertjson.State{"spf": alertjson.Resolved})
 	expect(t, heardSecond, "spf resolved")
 	for _, s := range n.stats() {
 		if s.Failures != 0 {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/bouncemeter/bouncemeter/internal/kafkaclient"
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 	"github.com/bouncemeter/bouncemeter/sinks/notify"
 )
 
@@ -102,7 +103,7 @@ type NotifyMatch struct {
 // kind has to be given.
 func DefaultNotifier() Notifier {
 	return Notifier{
-		MinSeverity: string(notify.Ticket), Resend: time.Minute, Timeout: 10 * time.Second, SASL: SASL{Mechanism: "none"},
+		MinSeverity: string(alertjson.Ticket), Resend: time.Minute, Timeout: 10 * time.Second, SASL: SASL{Mechanism: "none"},
 	}
 }
 
@@ -145,7 +146,7 @@ func (l *loader) checkNotify(all []Notifier) {
 		l.between(path+".resend", n.Resend, 10*time.Second, 10*time.Minute)
 		l.between(path+".timeout", n.Timeout, time.Second, 30*time.Second)
 		for j, word := range n.Match.Severities {
-			if !slices.Contains(notify.Severities, notify.Severity(strings.TrimPrefix(word, "!"))) {
+			if !slices.Contains(alertjson.Severities, alertjson.Severity(strings.TrimPrefix(word, "!"))) {
 				l.fault(fmt.Sprintf("%s.match.severities[%d]", path, j), fmt.Sprintf("%q is not known", word), "use ticket, warning or critical")
 			}
 		}

@@ -6,7 +6,6 @@ package digest
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/bouncemeter/bouncemeter/event"
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 	"github.com/bouncemeter/bouncemeter/pipeline/spike"
 )
 
@@ -100,12 +100,12 @@ type Wording struct {
 
 // Alert is what is told of an alert.
 type Alert struct {
-	ID       string         `json:"id"`
-	Severity spike.Severity `json:"severity"`
-	Title    string         `json:"title"`
-	Since    time.Time      `json:"since"`
-	Resolved *time.Time     `json:"resolved"` // nil while it is open
-	Excess   float64        `json:"excess"`
+	ID       string             `json:"id"`
+	Severity alertjson.Severity `json:"severity"`
+	Title    string             `json:"title"`
+	Since    time.Time          `json:"since"`
+	Resolved *time.Time         `json:"resolved"` // nil while it is open
+	Excess   float64            `json:"excess"`
 }
 
 // key is what is counted: of one provider or all, one sender domain or all, and
@@ -293,10 +293,10 @@ func (d *Digest) alerts(ctx context.Context, l Ledger) error {
 	}
 	seen := make(map[string]bool)
 	for _, c := range slices.Concat(open, ended) {
-		var a spike.Alert
-		if err := json.Unmarshal(c.Body, &a); err != nil { // of another version: what the ledger knows beside it
+		a, err := alertjson.Decode(&c)
+		if err != nil { // of another version: what the ledger knows beside it
 			at := time.Unix(c.Time, 0)
-			a = spike.Alert{Title: c.Rule, Severity: spike.Ticket, State: spike.State(c.State), Since: at, Fired: at, Resolved: at}
+			a = alertjson.Alert{Title: c.Rule, Severity: alertjson.Ticket, State: alertjson.State(c.State), Since: at, Fired: at, Resolved: at}
 		}
 		if seen[c.ID] || a.Inhibited || !a.Fired.Before(d.Until) || !a.State.Open() && a.Resolved.Before(d.From) {
 			continue
@@ -307,18 +307,17 @@ func (d *Digest) alerts(ctx context.Context, l Ledger) error {
 			x.Resolved = &a.Resolved
 		}
 		switch a.Severity {
-		case spike.Critical:
+		case alertjson.Critical:
 			d.Critical++
-		case spike.Warning:
+		case alertjson.Warning:
 			d.Warning++
 		default:
 			d.Ticket++
 		}
 		d.Alerts = append(d.Alerts, x)
 	}
-	order := []spike.Severity{spike.Critical, spike.Warning, spike.Ticket}
 	slices.SortStableFunc(d.Alerts, func(a, b Alert) int {
-		return cmp.Or(cmp.Compare(slices.Index(order, a.Severity), slices.Index(order, b.Severity)), cmp.Compare(b.Excess, a.Excess), a.Since.Compare(b.Since))
+		return cmp.Or(cmp.Compare(b.Severity.Rank(), a.Severity.Rank()), cmp.Compare(b.Excess, a.Excess), a.Since.Compare(b.Since))
 	})
 	return nil
 }

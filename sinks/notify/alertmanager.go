@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 )
 
 // AlertmanagerConfig says where Alertmanagers are.
@@ -186,7 +188,7 @@ func (a *Alertmanager) post(ctx context.Context, all []amAlert) error {
 	return errors.Join(errs...)
 }
 
-func (a *Alertmanager) alert(x *Alert) standing {
+func (a *Alertmanager) alert(x *alertjson.Alert) standing {
 	b := amAlert{Labels: amLabels(x), Annotations: annotations(x), StartsAt: x.Since.UTC(), GeneratorURL: a.config.Link}
 	if a.config.Link != "" {
 		b.GeneratorURL = alertURL(a.config.Link, x.ID)
@@ -196,7 +198,7 @@ func (a *Alertmanager) alert(x *Alert) standing {
 
 // amLabels identify an alert. They are the same as long as it lasts, but for the
 // severity, which may rise.
-func amLabels(x *Alert) map[string]string {
+func amLabels(x *alertjson.Alert) map[string]string {
 	l := map[string]string{
 		"alertname": clean(x.Rule, maxLabel), "job": "bouncemeter", "kind": clean(x.Kind, maxLabel), "severity": clean(string(x.Severity), maxLabel),
 	}
@@ -218,7 +220,7 @@ func labelsKey(l map[string]string) string {
 
 // annotations tell people what is wrong. Texts of remote servers are made
 // harmless, as Alertmanager's receivers show them as they are.
-func annotations(x *Alert) map[string]string {
+func annotations(x *alertjson.Alert) map[string]string {
 	samples := replies(x)
 	for i := range samples {
 		samples[i] = clean(samples[i], maxReply)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 )
 
 const (
@@ -61,7 +62,7 @@ type courier struct {
 
 func newCourier(c Config, o Options) *courier {
 	if c.MinSeverity == "" {
-		c.MinSeverity = Ticket
+		c.MinSeverity = alertjson.Ticket
 	}
 	return &courier{
 		config: c, silences: o.Silences, makeDigest: o.Digest, log: o.Log.With("notifier", c.Name),
@@ -176,7 +177,7 @@ func (c *courier) begin(ctx context.Context) error {
 
 // inhibited reports whether an alert is explained by another, as of a change.
 func inhibited(c *ledger.Alert) bool {
-	a, err := Decode(c)
+	a, err := alertjson.Decode(c)
 	return err == nil && a.Inhibited
 }
 
@@ -199,7 +200,7 @@ func (c *courier) recall(ctx context.Context, id string) error {
 		return err
 	}
 	for i := range changes {
-		if a, err := Decode(&changes[i]); err == nil && changes[i].Seq <= c.applied {
+		if a, err := alertjson.Decode(&changes[i]); err == nil && changes[i].Seq <= c.applied {
 			c.desk.recall(&a)
 		}
 	}
@@ -209,7 +210,7 @@ func (c *courier) recall(ctx context.Context, id string) error {
 // apply gives a change to the desk. One that cannot be read is reported and left
 // out: it would never become readable.
 func (c *courier) apply(change *ledger.Alert, now time.Time, live bool) {
-	a, err := Decode(change)
+	a, err := alertjson.Decode(change)
 	if err != nil {
 		c.log.Error("an alert cannot be read and is not told; was it stored by a newer version?", "err", err)
 		c.update(func(s *Stats) { s.Unreadable++ })
@@ -247,7 +248,7 @@ func (c *courier) record(ctx context.Context) error {
 	wanted := changes[:0:0]
 	for i := range changes {
 		// What cannot be read cannot be judged, and is recorded as it is.
-		if a, err := Decode(&changes[i]); err != nil || rank(a.Severity) >= rank(c.config.MinSeverity) && c.config.Match.Matches(&a) {
+		if a, err := alertjson.Decode(&changes[i]); err != nil || a.Severity.Rank() >= c.config.MinSeverity.Rank() && c.config.Match.Matches(&a) {
 			wanted = append(wanted, changes[i])
 		}
 	}

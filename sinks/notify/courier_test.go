@@ -19,6 +19,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 )
 
 // memory is a Ledger.
@@ -82,13 +83,13 @@ func (m *memory) SetNotified(_ context.Context, name string, seq int64) error {
 }
 
 // add stores a change of an alert as of now.
-func (m *memory) add(id string, state State, change ...func(*Alert)) {
+func (m *memory) add(id string, state alertjson.State, change ...func(*alertjson.Alert)) {
 	m.addAt(time.Now(), id, state, change...)
 }
 
-func (m *memory) addAt(t time.Time, id string, state State, change ...func(*Alert)) {
-	a := Alert{
-		ID: id, Incident: id, Rule: "authentication", Kind: "ratio", State: state, Severity: Warning,
+func (m *memory) addAt(t time.Time, id string, state alertjson.State, change ...func(*alertjson.Alert)) {
+	a := alertjson.Alert{
+		ID: id, Incident: id, Rule: "authentication", Kind: "ratio", State: state, Severity: alertjson.Warning,
 		Labels: map[string]string{"provider": "gmail", "sender_domain": id + ".example"},
 		Title:  id, Since: t.Add(-5 * time.Minute), Updated: t, Excess: 100,
 	}
@@ -109,12 +110,14 @@ func (m *memory) addAt(t time.Time, id string, state State, change ...func(*Aler
 	})
 }
 
-func severity(s Severity) func(*Alert) { return func(a *Alert) { a.Severity = s } }
-func excess(n float64) func(*Alert)    { return func(a *Alert) { a.Excess = n } }
+func severity(s alertjson.Severity) func(*alertjson.Alert) {
+	return func(a *alertjson.Alert) { a.Severity = s }
+}
+func excess(n float64) func(*alertjson.Alert) { return func(a *alertjson.Alert) { a.Excess = n } }
 
 // within says that another open alert explains this one.
-func within(incident string) func(*Alert) {
-	return func(a *Alert) { a.Incident, a.Inhibited = incident, true }
+func within(incident string) func(*alertjson.Alert) {
+	return func(a *alertjson.Alert) { a.Incident, a.Inhibited = incident, true }
 }
 
 // fake is a Teller and a Recorder that writes down what it gets.
@@ -226,18 +229,18 @@ func TestPeopleAreToldOfTheBeginningTheWorseAndTheEnd(t *testing.T) {
 		_, stop := start(t, l, nil, teller(f))
 		defer func() { stop() }()
 		later(5 * time.Second)
-		l.add("a", Firing)
+		l.add("a", alertjson.Firing)
 		later(2 * time.Second)
 		f.expect(t, "a firing")
-		l.add("a", Firing, excess(120)) // hardly more
-		l.add("a", Stale)
-		l.add("a", Persisting)
+		l.add("a", alertjson.Firing, excess(120)) // hardly more
+		l.add("a", alertjson.Stale)
+		l.add("a", alertjson.Persisting)
 		later(time.Hour)
 		f.expect(t)
-		l.add("a", Firing, excess(1000))
+		l.add("a", alertjson.Firing, excess(1000))
 		later(2 * time.Second)
 		f.expect(t, "a firing again")
-		l.add("a", Firing, excess(1000), severity(Critical))
+		l.add("a", alertjson.Firing, excess(1000), severity(alertjson.Critical))
 		later(2 * time.Second)
 		f.expect(t, "a firing again")
 		// A restart repeats nothing, and forgets nothing.
@@ -245,10 +248,10 @@ func TestPeopleAreToldOfTheBeginningTheWorseAndTheEnd(t *testing.T) {
 		_, stop = start(t, l, nil, teller(f))
 		later(time.Minute)
 		f.expect(t)
-		l.add("a", Resolved, severity(Critical))
+		l.add("a", alertjson.Resolved, severity(alertjson.Critical))
 		later(2 * time.Second)
 		f.expect(t, "a resolved again")
-		l.add("a", Firing, func(a *Alert) { a.Flaps = 1 })
+		l.add("a", alertjson.Firing, func(a *alertjson.Alert) { a.Flaps = 1 })
 		later(2 * time.Second)
 		f.expect(t, "a firing")
 	})
@@ -260,17 +263,17 @@ func TestOutage(t *testing.T) {
 		b, stop := start(t, l, nil, teller(f))
 		defer stop()
 		later(5 * time.Second)
-		l.add("before", Firing)
+		l.add("before", alertjson.Firing)
 		later(2 * time.Second)
 		f.expect(t, "before firing")
 
 		f.set(errors.New("down"))
 		calls := f.calls
-		l.add("over", Firing)
+		l.add("over", alertjson.Firing)
 		later(10 * time.Minute)
-		l.add("over", Resolved)
-		l.add("before", Resolved)
-		l.add("still", Firing, severity(Critical))
+		l.add("over", alertjson.Resolved)
+		l.add("before", alertjson.Resolved)
+		l.add("still", alertjson.Firing, severity(alertjson.Critical))
 		later(50 * time.Minute)
 		s := b.Stats()[0]
 		if s.Pending != 3 || s.Oldest.IsZero() || s.LastError != "other" || s.Failures != int64(f.calls-calls) {
@@ -299,9 +302,9 @@ func TestOutageOverRestart(t *testing.T) {
 		l, f := newMemory(), &fake{err: errors.New("down")}
 		_, stop := start(t, l, nil, teller(f))
 		later(5 * time.Second)
-		l.add("a", Firing)
+		l.add("a", alertjson.Firing)
 		later(3 * time.Hour)
-		l.add("a", Resolved)
+		l.add("a", alertjson.Resolved)
 		stop()
 		l.position = time.Now().Unix()
 		f.set(nil)
@@ -319,9 +322,9 @@ func TestWhatIsLongOverIsNotTold(t *testing.T) {
 		defer stop()
 		later(5 * time.Second)
 		f.set(errors.New("down"))
-		l.add("a", Firing)
+		l.add("a", alertjson.Firing)
 		later(time.Minute)
-		l.add("a", Resolved)
+		l.add("a", alertjson.Resolved)
 		later(25 * time.Hour)
 		f.set(nil)
 		later(5 * time.Minute)
@@ -335,15 +338,15 @@ func TestWhatIsLongOverIsNotTold(t *testing.T) {
 func TestNewNotifierBeginsWithOpenAlerts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, people, records := newMemory(), &fake{}, &fake{}
-		l.add("old", Firing)
-		l.add("old", Resolved)
-		l.add("open", Firing)
+		l.add("old", alertjson.Firing)
+		l.add("old", alertjson.Resolved)
+		l.add("open", alertjson.Firing)
 		_, stop := start(t, l, nil, teller(people), Config{Name: "records", Recorder: records})
 		defer stop()
 		later(3 * time.Second)
 		people.expect(t, "open firing")
 		records.expect(t)
-		l.add("open", Resolved)
+		l.add("open", alertjson.Resolved)
 		later(3 * time.Second)
 		people.expect(t, "open resolved again")
 		records.expect(t, "4")
@@ -366,11 +369,11 @@ func TestPastIsNoNews(t *testing.T) {
 			at := past.Add(time.Duration(i) * time.Hour)
 			switch i {
 			case 10:
-				l.addAt(at, "a", Firing)
+				l.addAt(at, "a", alertjson.Firing)
 			case 12:
-				l.addAt(at, "a", Resolved)
+				l.addAt(at, "a", alertjson.Resolved)
 			case 100:
-				l.addAt(at, "b", Firing)
+				l.addAt(at, "b", alertjson.Firing)
 			}
 			l.mu.Lock()
 			l.position = at.Unix()
@@ -401,7 +404,7 @@ func TestLateFeedIsTold(t *testing.T) {
 			l.mu.Unlock()
 			later(time.Second)
 		}
-		l.addAt(time.Now().Add(-3*time.Hour), "a", Firing)
+		l.addAt(time.Now().Add(-3*time.Hour), "a", alertjson.Firing)
 		for range 120 {
 			l.mu.Lock()
 			l.position = time.Now().Add(-3 * time.Hour).Unix()
@@ -419,37 +422,37 @@ func TestOneAlertForAnIncident(t *testing.T) {
 		_, stop := start(t, l, nil, configs...)
 		defer func() { stop() }()
 		later(5 * time.Second)
-		l.add("first", Firing)
+		l.add("first", alertjson.Firing)
 		later(2 * time.Second)
 		f.expect(t, "first firing")
-		l.add("group", Firing, func(a *Alert) {
+		l.add("group", alertjson.Firing, func(a *alertjson.Alert) {
 			a.Kind, a.Labels = "breadth", map[string]string{"provider": "gmail"}
 		})
-		l.add("first", Firing, within("group"), excess(5000))
-		l.add("m1", Firing, within("group"))
-		l.add("m2", Firing, within("group"))
+		l.add("first", alertjson.Firing, within("group"), excess(5000))
+		l.add("m1", alertjson.Firing, within("group"))
+		l.add("m2", alertjson.Firing, within("group"))
 		later(2 * time.Second)
 		f.expect(t, "group firing")
 		// A part that was stored before the group was is not told either, and a
 		// part that ends is not told as over.
-		l.add("group2", Resolved)
-		l.add("m3", Firing, within("group2"))
-		l.add("group2", Firing)
+		l.add("group2", alertjson.Resolved)
+		l.add("m3", alertjson.Firing, within("group2"))
+		l.add("group2", alertjson.Firing)
 		later(2 * time.Second)
 		f.expect(t, "group2 firing")
 		stop()
 		_, stop = start(t, l, nil, configs...)
 		later(2 * time.Second)
-		l.add("m3", Resolved, within("group2"))
-		l.add("group2", Resolved)
+		l.add("m3", alertjson.Resolved, within("group2"))
+		l.add("group2", alertjson.Resolved)
 		later(2 * time.Second)
 		f.expect(t, "group2 resolved again")
 		// Who is not told of the group is told of the part.
 		only.expect(t, "m1 firing")
 		// What goes on after the group's end is told, what ended before is not.
-		l.add("m1", Resolved, within("group"))
-		l.add("group", Resolved)
-		l.add("m2", Firing)
+		l.add("m1", alertjson.Resolved, within("group"))
+		l.add("group", alertjson.Resolved)
+		l.add("m2", alertjson.Firing)
 		later(2 * time.Second)
 		f.expect(t, "first firing again, m2 firing, group resolved again")
 		only.expect(t, "m1 resolved again")
@@ -460,19 +463,19 @@ func TestRouting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, all, urgent, gmail := newMemory(), &fake{}, &fake{}, &fake{}
 		_, stop := start(t, l, nil, teller(all),
-			Config{Name: "urgent", Teller: urgent, MinSeverity: Critical},
+			Config{Name: "urgent", Teller: urgent, MinSeverity: alertjson.Critical},
 			Config{Name: "records of gmail", Recorder: gmail, Match: Match{Providers: []string{"gmail"}}})
 		defer stop()
 		later(5 * time.Second)
-		l.add("a", Firing)
-		yahoo := func(a *Alert) { a.Labels["provider"] = "yahoo" }
-		l.add("b", Firing, severity(Ticket), yahoo)
+		l.add("a", alertjson.Firing)
+		yahoo := func(a *alertjson.Alert) { a.Labels["provider"] = "yahoo" }
+		l.add("b", alertjson.Firing, severity(alertjson.Ticket), yahoo)
 		later(2 * time.Second)
 		all.expect(t, "a firing, b firing")
 		urgent.expect(t)
 		gmail.expect(t, "1")
-		l.add("a", Firing, severity(Critical))
-		l.add("b", Resolved, yahoo)
+		l.add("a", alertjson.Firing, severity(alertjson.Critical))
+		l.add("b", alertjson.Resolved, yahoo)
 		later(2 * time.Second)
 		all.expect(t, "a firing again, b resolved again")
 		urgent.expect(t, "a firing")
@@ -493,12 +496,12 @@ func TestSilencedWhileItLasts(t *testing.T) {
 		later(5 * time.Second)
 		write(t, file, fmt.Sprintf("silences: [{comment: move, match: {sender_domains: [a.example, b.example]}, until: %s}]", time.Now().Add(time.Hour).Format(time.RFC3339)))
 		later(10 * time.Second)
-		l.add("a", Firing)
-		l.add("b", Firing)
-		l.add("c", Firing)
+		l.add("a", alertjson.Firing)
+		l.add("b", alertjson.Firing)
+		l.add("c", alertjson.Firing)
 		later(30 * time.Minute)
 		f.expect(t, "c firing")
-		l.add("a", Resolved)
+		l.add("a", alertjson.Resolved)
 		// A restart changes nothing, and a file that is wrong neither.
 		stop()
 		_, stop = start(t, l, silences, teller(f))
@@ -526,8 +529,8 @@ func TestSilencedOnThePage(t *testing.T) {
 		}
 		l.mu.Unlock()
 		later(2 * lookAgain)
-		l.add("a", Firing)
-		l.add("b", Firing)
+		l.add("a", alertjson.Firing)
+		l.add("b", alertjson.Firing)
 		later(30 * time.Minute)
 		f.expect(t, "b firing")
 		later(40 * time.Minute)
@@ -550,7 +553,7 @@ func TestRefusedIsNotRepeated(t *testing.T) {
 		later(5 * time.Second)
 		f.set(Refused(errors.New("no")))
 		r.set(Refused(errors.New("no")))
-		l.add("a", Firing)
+		l.add("a", alertjson.Firing)
 		later(time.Minute)
 		for _, s := range b.Stats() {
 			if s.Attempts != 1 || s.Refused != 1 || s.LastError != "refused" || s.Pending != 0 {
@@ -559,7 +562,7 @@ func TestRefusedIsNotRepeated(t *testing.T) {
 		}
 		f.set(nil)
 		r.set(nil)
-		l.add("a", Resolved)
+		l.add("a", alertjson.Resolved)
 		later(time.Minute)
 		f.expect(t, "a resolved again")
 		r.expect(t, "2")
@@ -572,7 +575,7 @@ func TestOneReceiverDoesNotHoldUpAnother(t *testing.T) {
 		b, stop := start(t, l, nil, Config{Name: "stuck", Teller: stuck}, teller(f))
 		defer stop()
 		later(5 * time.Second)
-		l.add("a", Firing)
+		l.add("a", alertjson.Firing)
 		later(2 * time.Second)
 		f.expect(t, "a firing")
 		later(time.Minute)
@@ -588,7 +591,7 @@ func TestLedgerThatFails(t *testing.T) {
 		l.fail = errors.New("locked")
 		b, stop := start(t, l, nil, teller(f))
 		defer stop()
-		l.add("a", Firing)
+		l.add("a", alertjson.Firing)
 		later(time.Minute)
 		if s := b.Stats()[0]; s.LastError != "ledger" {
 			t.Errorf("stats: %+v", s)
@@ -619,7 +622,7 @@ func TestUnreadableChangeIsCounted(t *testing.T) {
 		defer stop()
 		later(5 * time.Second)
 		l.changes = append(l.changes, ledger.Alert{Seq: 1, ID: "x", Body: []byte(`{"since": 7}`)})
-		l.add("a", Firing)
+		l.add("a", alertjson.Firing)
 		later(3 * time.Second)
 		f.expect(t, "a firing")
 		if s := b.Stats()[0]; s.Unreadable != 1 {
@@ -651,9 +654,9 @@ func TestAnyHistory(t *testing.T) {
 					records.set(err)
 				default:
 					id := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(rt, "id")
-					state := Firing
+					state := alertjson.Firing
 					if open[id] && rapid.Bool().Draw(rt, "end") {
-						state = Resolved
+						state = alertjson.Resolved
 					}
 					open[id] = state.Open()
 					l.add(id, state, excess(rapid.Float64Range(10, 1e4).Draw(rt, "excess")))
@@ -702,10 +705,10 @@ func TestAnyHistory(t *testing.T) {
 
 // What one look at the outbox costs with many open alerts, all told.
 func BenchmarkNews(b *testing.B) {
-	d := newDesk(&Config{MinSeverity: Ticket, Match: Match{SenderDomains: []string{"*.example"}}}, nil)
+	d := newDesk(&Config{MinSeverity: alertjson.Ticket, Match: Match{SenderDomains: []string{"*.example"}}}, nil)
 	now := time.Now()
 	for i := range 1000 {
-		a := spf(Firing)
+		a := spf(alertjson.Firing)
 		a.ID, a.Incident = fmt.Sprint(i), fmt.Sprint(i)
 		d.apply(&a, now, true)
 	}

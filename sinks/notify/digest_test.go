@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 )
 
 func TestWhenDigestsAreDue(t *testing.T) {
@@ -109,7 +111,7 @@ func TestDigestIsToldOnceADay(t *testing.T) {
 		morning()
 		later(time.Hour)
 		expect(0)
-		l.add("a", Firing)
+		l.add("a", alertjson.Firing)
 		f.set(nil)
 		later(5 * time.Minute)
 		if heard := strings.Join(f.take(), "; "); !strings.Contains(heard, "a firing") || !strings.Contains(heard, "letter: ") {

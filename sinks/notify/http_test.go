@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 )
 
 // receiver is an HTTP server that keeps what it got.
@@ -199,7 +200,7 @@ func TestAlertmanager(t *testing.T) {
 		t.Errorf("sent again every %v", a.Every())
 	}
 	now := noon.Add(10 * time.Minute)
-	tell := func(items []Item, open ...Alert) {
+	tell := func(items []Item, open ...alertjson.Alert) {
 		t.Helper()
 		n := &News{Items: items, Now: now}
 		for _, x := range open {
@@ -213,7 +214,7 @@ func TestAlertmanager(t *testing.T) {
 	if len(one.got) != 0 {
 		t.Error("something was sent without alerts")
 	}
-	firing := spf(Firing)
+	firing := spf(alertjson.Firing)
 	tell([]Item{{Alert: firing}}, firing)
 	if one.got[0].URL.Path != "/api/v2/alerts" || two.got[0].URL.Path != "/prefix/api/v2/alerts" {
 		t.Errorf("posted to %s and %s", one.got[0].URL, two.got[0].URL)
@@ -248,7 +249,7 @@ func TestAlertmanager(t *testing.T) {
 	one.status, two.status = 200, 200
 
 	// A severity that changes is another alert to Alertmanager: the old one ends.
-	firing.Severity = Warning
+	firing.Severity = alertjson.Warning
 	now = now.Add(time.Minute)
 	tell([]Item{{Alert: firing}}, firing)
 	got := posted(t, one)
@@ -257,8 +258,8 @@ func TestAlertmanager(t *testing.T) {
 	}
 
 	// The end is told for a quarter of an hour.
-	over := spf(Resolved)
-	over.Severity = Warning
+	over := spf(alertjson.Resolved)
+	over.Severity = alertjson.Warning
 	now = over.Resolved.Add(10 * time.Second)
 	tell([]Item{{Alert: over}})
 	for range 14 {
@@ -283,7 +284,7 @@ func TestAlertmanagerTellsOpenRatherThanOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	over, again := spf(Resolved), spf(Firing)
+	over, again := spf(alertjson.Resolved), spf(alertjson.Firing)
 	again.ID = "2"
 	now := noon.Add(time.Hour)
 	for _, n := range []*News{
@@ -308,9 +309,9 @@ func TestWebhook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	over := spf(Resolved)
+	over := spf(alertjson.Resolved)
 	over.Rule = "content"
-	n := &News{Items: []Item{{Alert: spf(Firing)}, {Alert: over}}}
+	n := &News{Items: []Item{{Alert: spf(alertjson.Firing)}, {Alert: over}}}
 	for range 2 {
 		if err := w.Tell(t.Context(), n); err != nil {
 			t.Fatal(err)
@@ -357,7 +358,7 @@ func TestShoutrrr(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &News{Items: []Item{{Alert: spf(Firing)}}}
+	n := &News{Items: []Item{{Alert: spf(alertjson.Firing)}}}
 	if err := s.Tell(t.Context(), n); err != nil {
 		t.Fatal(err)
 	}
@@ -410,8 +411,8 @@ func TestShoutrrrFormats(t *testing.T) {
 
 func TestFile(t *testing.T) {
 	l := newMemory()
-	l.add("a", Firing)
-	l.add("a", Resolved)
+	l.add("a", alertjson.Firing)
+	l.add("a", alertjson.Resolved)
 	name := filepath.Join(t.TempDir(), "alerts.jsonl")
 	f, err := NewFile(name)
 	if err != nil {
@@ -436,7 +437,7 @@ func TestFile(t *testing.T) {
 		var r struct {
 			V, Seq int
 			Time   time.Time
-			Alert  Alert
+			Alert  alertjson.Alert
 		}
 		if err := json.Unmarshal([]byte(line), &r); err != nil || r.V != 1 || r.Seq != i+1 || r.Alert.ID != "a" || r.Time.Unix() != l.changes[i].Time {
 			t.Errorf("line %s: %v", line, err)
@@ -470,8 +471,8 @@ func TestFile(t *testing.T) {
 func TestLog(t *testing.T) {
 	var b strings.Builder
 	l := newMemory()
-	l.add("a", Firing, func(a *Alert) { a.Title = "two\nlines" })
-	l.add("a", Resolved)
+	l.add("a", alertjson.Firing, func(a *alertjson.Alert) { a.Title = "two\nlines" })
+	l.add("a", alertjson.Resolved)
 	if err := NewLog(slog.New(slog.NewTextHandler(&b, nil))).Record(t.Context(), l.changes); err != nil {
 		t.Fatal(err)
 	}
@@ -501,8 +502,8 @@ func (k *topic) Produce(_ context.Context, key, value []byte) error {
 
 func TestKafka(t *testing.T) {
 	l := newMemory()
-	l.add("a", Firing)
-	l.add("b", Firing)
+	l.add("a", alertjson.Firing)
+	l.add("b", alertjson.Firing)
 	k := &topic{fail: 2}
 	r := NewKafka(k)
 	if err := r.Record(t.Context(), l.changes); err == nil {

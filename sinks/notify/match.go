@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 )
 
 // Match says which alerts are meant. Within a field one pattern must match, and
@@ -43,7 +44,7 @@ func (m *Match) Empty() bool {
 }
 
 // Matches reports whether a is meant.
-func (m *Match) Matches(a *Alert) bool {
+func (m *Match) Matches(a *alertjson.Alert) bool {
 	category := a.Labels["category"]
 	if category == "" {
 		category = a.Category

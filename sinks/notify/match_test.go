@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 )
 
 func TestGlob(t *testing.T) {
@@ -46,8 +48,8 @@ func TestGlobOfPieces(t *testing.T) {
 }
 
 func TestMatch(t *testing.T) {
-	a := &Alert{
-		ID: "7", Rule: "authentication", Kind: "ratio", Severity: Critical, Category: "spf_failed",
+	a := &alertjson.Alert{
+		ID: "7", Rule: "authentication", Kind: "ratio", Severity: alertjson.Critical, Category: "spf_failed",
 		Labels: map[string]string{"provider": "gmail", "sender_domain": "shop.example"},
 	}
 	for name, c := range map[string]struct {

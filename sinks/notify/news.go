@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 )
 
 // known is what a notifier knows of one alert.
 type known struct {
-	now  Alert
-	told *Alert // as it was told last; nil if it was not told
+	now  alertjson.Alert
+	told *alertjson.Alert // as it was told last; nil if it was not told
 	// owed is true if there was something to tell that has not been told: the
 	// receiver was down. Even what is over by then is told.
 	owed bool
@@ -21,7 +22,7 @@ type known struct {
 // desk decides what is news for one notifier. Its state follows from the changes
 // it was given, and from what it told.
 type desk struct {
-	minSeverity Severity
+	minSeverity alertjson.Severity
 	match       Match
 	silences    *Silences
 	made        []ledger.Silence // on the page
@@ -38,7 +39,7 @@ const giveUp = 24 * time.Hour
 
 // apply takes in the change of an alert to a. If live, what is worth telling is
 // owed from now on.
-func (d *desk) apply(a *Alert, now time.Time, live bool) {
+func (d *desk) apply(a *alertjson.Alert, now time.Time, live bool) {
 	k := d.alerts[a.ID]
 	if k == nil {
 		k = &known{}
@@ -61,7 +62,7 @@ func (d *desk) apply(a *Alert, now time.Time, live bool) {
 
 // recall takes in a change that has been dealt with before a restart: if it was
 // worth telling then it was told.
-func (d *desk) recall(a *Alert) {
+func (d *desk) recall(a *alertjson.Alert) {
 	d.apply(a, a.Updated, false)
 	k := d.alerts[a.ID]
 	switch {
@@ -79,11 +80,11 @@ func (d *desk) worth(k *known, now time.Time) bool {
 	if !a.State.Open() {
 		return (k.told != nil || k.owed) && !d.silenced(a, now)
 	}
-	return rank(a.Severity) >= rank(d.minSeverity) && d.match.Matches(a) && d.newer(k) && !d.explained(a) && !d.silenced(a, now)
+	return a.Severity.Rank() >= d.minSeverity.Rank() && d.match.Matches(a) && d.newer(k) && !d.explained(a) && !d.silenced(a, now)
 }
 
 // silenced reports whether people are not to be told of a at the time given.
-func (d *desk) silenced(a *Alert, now time.Time) bool {
+func (d *desk) silenced(a *alertjson.Alert, now time.Time) bool {
 	return d.silences.covers(a, now) || slices.ContainsFunc(d.made, func(s ledger.Silence) bool { return s.Covers(now, a.Rule, a.Category, a.Labels) })
 }
 
@@ -92,17 +93,17 @@ func (d *desk) silenced(a *Alert, now time.Time) bool {
 // that nothing has been sent for a while, is none.
 func (d *desk) newer(k *known) bool {
 	old, a := k.told, &k.now
-	return old == nil || rank(a.Severity) > rank(old.Severity) || a.Flaps > old.Flaps || a.Excess >= 4*old.Excess+10
+	return old == nil || a.Severity.Rank() > old.Severity.Rank() || a.Flaps > old.Flaps || a.Excess >= 4*old.Excess+10
 }
 
 // explained reports whether another open alert, which the same receiver is told
 // of, explains this one.
-func (d *desk) explained(a *Alert) bool {
+func (d *desk) explained(a *alertjson.Alert) bool {
 	if !a.Inhibited || a.Incident == a.ID {
 		return false
 	}
 	incident, ok := d.alerts[a.Incident]
-	return ok && incident.now.State.Open() && rank(incident.now.Severity) >= rank(d.minSeverity) && d.match.Matches(&incident.now)
+	return ok && incident.now.State.Open() && incident.now.Severity.Rank() >= d.minSeverity.Rank() && d.match.Matches(&incident.now)
 }
 
 // news returns what there is to tell. With quiet nothing is told, only what is
@@ -128,7 +129,7 @@ func (d *desk) news(now time.Time, quiet bool) *News {
 		}
 	}
 	slices.SortStableFunc(n.Items, func(a, b Item) int {
-		return cmp.Or(order(a.State.Open(), b.State.Open()), cmp.Compare(rank(b.Severity), rank(a.Severity)), a.Since.Compare(b.Since))
+		return cmp.Or(order(a.State.Open(), b.State.Open()), cmp.Compare(b.Severity.Rank(), a.Severity.Rank()), a.Since.Compare(b.Since))
 	})
 	return n
 }

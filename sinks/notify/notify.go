@@ -30,6 +30,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 )
 
 // Ledger is the part of the ledger that notifiers need; see
@@ -73,7 +74,7 @@ type News struct {
 
 // Item is one alert as it is now.
 type Item struct {
-	Alert
+	alertjson.Alert
 	// Again is true if it has been told before that the alert fires.
 	Again bool
 }
@@ -85,7 +86,7 @@ type Config struct {
 	Name string
 	Kind string // for metrics and messages
 	// MinSeverity and Match say which alerts it is for; the zero values take all.
-	MinSeverity Severity
+	MinSeverity alertjson.Severity
 	Match       Match
 	// Digest says how often a Teller that is a Writer is told what got worse, what
 	// got better and what is new.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 )
 
 // record is one change in the file and in Kafka. Alert is the JSON of an Alert.
@@ -103,7 +104,7 @@ func NewLog(log *slog.Logger) *Log { return &Log{log} }
 // Record implements Recorder.
 func (l *Log) Record(_ context.Context, changes []ledger.Alert) error {
 	for i := range changes {
-		a, err := Decode(&changes[i])
+		a, err := alertjson.Decode(&changes[i])
 		if err != nil {
 			l.log.Error("an alert cannot be read", "err", err)
 			continue

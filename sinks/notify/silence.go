@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 )
 
 // Silence keeps people from being told of some alerts for some time, once or
@@ -114,7 +116,7 @@ func (s *Silence) check() (faults []string) {
 		fault(`match: nothing is given, so all alerts would be silenced; if that is meant write rules: ["*"]`)
 	}
 	for _, word := range s.Match.Severities {
-		if !slices.Contains(Severities, Severity(strings.TrimPrefix(word, "!"))) && !strings.Contains(word, "*") {
+		if !slices.Contains(alertjson.Severities, alertjson.Severity(strings.TrimPrefix(word, "!"))) && !strings.Contains(word, "*") {
 			fault("match.severities: %q is unknown; have ticket, warning, critical", word)
 		}
 	}
@@ -225,7 +227,7 @@ func (s *Silences) read() error {
 
 // covers returns whether a silence covers a at t. It first reads the file again if it
 // has changed.
-func (s *Silences) covers(a *Alert, t time.Time) bool {
+func (s *Silences) covers(a *alertjson.Alert, t time.Time) bool {
 	if s == nil {
 		return false
 	}

@@ -8,6 +8,8 @@ import (
 	"text/template"
 	"time"
 	"unicode/utf8"
+
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 )
 
 // DefaultTitle and DefaultText are the templates of messages. The title alone
@@ -106,8 +108,8 @@ func NewTemplate(c TemplateConfig) (*Template, error) {
 	if t.text, err = parse("text", cmp.Or(c.Text, DefaultText)); err != nil {
 		return nil, err
 	}
-	for _, state := range []State{Firing, Resolved} {
-		n := &News{Items: []Item{{Alert: Alert{ID: "0", State: state, Labels: map[string]string{}}}}}
+	for _, state := range []alertjson.State{alertjson.Firing, alertjson.Resolved} {
+		n := &News{Items: []Item{{Alert: alertjson.Alert{ID: "0", State: state, Labels: map[string]string{}}}}}
 		for _, x := range []*template.Template{t.title, t.text} {
 			if _, err := t.fill(x, Plain, "example", n); err != nil {
 				return nil, fmt.Errorf("%w; see docs/alerts.md for what a template may use", err)
@@ -195,7 +197,7 @@ func (t *Template) view(i *Item, f Format) View {
 }
 
 // status is what Alertmanager calls the state.
-func status(a *Alert) string {
+func status(a *alertjson.Alert) string {
 	if a.State.Open() {
 		return "firing"
 	}
@@ -203,7 +205,7 @@ func status(a *Alert) string {
 }
 
 // where returns which parts have most of the excess, the most telling first.
-func where(a *Alert) (all []string) {
+func where(a *alertjson.Alert) (all []string) {
 	for _, s := range a.Explanation[:min(len(a.Explanation), maxWhere)] {
 		all = append(all, fmt.Sprintf("%s %s (%s of the excess)", strings.ReplaceAll(s.Dimension, "_", " "), s.Element, percent(s.Share)))
 	}
@@ -211,7 +213,7 @@ func where(a *Alert) (all []string) {
 }
 
 // replies returns samples of what remote servers said, or else their wordings.
-func replies(a *Alert) (all []string) {
+func replies(a *alertjson.Alert) (all []string) {
 	all = append(all, a.Samples...)
 	if len(all) == 0 {
 		for _, w := range a.Templates {

@@ -10,21 +10,22 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/bouncemeter/bouncemeter/internal/hostile"
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 )
 
 var noon = time.Date(2026, 3, 6, 12, 0, 0, 0, time.UTC)
 
 // spf is an alert as the detector makes them.
-func spf(state State) Alert {
-	a := Alert{
+func spf(state alertjson.State) alertjson.Alert {
+	a := alertjson.Alert{
 		ID: "00c0ffee00c0ffee", Incident: "00c0ffee00c0ffee", Rule: "authentication", Kind: "ratio", State: state,
-		Severity: Critical, Category: "spf_failed",
+		Severity: alertjson.Critical, Category: "spf_failed",
 		Labels: map[string]string{"provider": "gmail", "sender_domain": "shop.example"},
 		Since:  noon, Fired: noon.Add(6 * time.Minute), Updated: noon.Add(6 * time.Minute),
 		Failures: 340, Attempts: 2833, Ratio: 0.12, Usual: 0.001, Null: 0.002, Excess: 337.2, Score: 40, Threshold: 15.3,
 		Title:   "SPF failures of shop.example at gmail: 12% instead of 0.1% since 12:00",
 		Summary: "340 of 2833 attempts failed.", Advice: "Check the SPF record.", Silence: "add a silence",
-		Explanation: []Share{{Dimension: "host", Element: "mx1.example.com", Excess: 330, Share: 0.98}},
+		Explanation: []alertjson.Share{{Dimension: "host", Element: "mx1.example.com", Excess: 330, Share: 0.98}},
 		Unchanged:   []string{"gmail from 3 other domains"},
 		Samples:     []string{"550 5.7.26 <b>@channel</b> SPF [192.0.2.1] failed", "\x1b[31mred"},
 	}
@@ -40,9 +41,9 @@ func TestDefaultMessage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	over := spf(Resolved)
+	over := spf(alertjson.Resolved)
 	over.Title = "other <failures>"
-	title, text := tm.Message("ops", &News{Items: []Item{{Alert: spf(Firing)}, {Alert: over}}})
+	title, text := tm.Message("ops", &News{Items: []Item{{Alert: spf(alertjson.Firing)}, {Alert: over}}})
 	if want := "[critical] SPF failures of shop.example at gmail: 12% instead of 0.1% since 12:00 (and 1 more)"; title != want {
 		t.Errorf("title %q, want %q", title, want)
 	}
@@ -69,7 +70,7 @@ func TestOwnTemplate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	title, text := tm.Message("ops", &News{Items: []Item{{Alert: spf(Firing)}}})
+	title, text := tm.Message("ops", &News{Items: []Item{{Alert: spf(alertjson.Firing)}}})
 	if title != "1 at gmail" || text != "<b>authentication</b> 12% of 2833 CRITICAL" {
 		t.Errorf("%q, %q", title, text)
 	}
@@ -86,7 +87,7 @@ func TestTemplateThatDoesNotFit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	title, text := tm.Message("ops", &News{Items: []Item{{Alert: spf(Firing)}, {Alert: spf(Resolved)}}})
+	title, text := tm.Message("ops", &News{Items: []Item{{Alert: spf(alertjson.Firing)}, {Alert: spf(alertjson.Resolved)}}})
 	if !strings.HasPrefix(title, "[critical] SPF failures") || !strings.Contains(text, "340 of 2833") || !strings.Contains(text, "The template cannot be filled in: title: ") {
 		t.Errorf("%q, %q", title, text)
 	}
@@ -99,7 +100,7 @@ func TestMessagesAreBounded(t *testing.T) {
 	}
 	n := &News{}
 	for range 1000 {
-		a := spf(Firing)
+		a := spf(alertjson.Firing)
 		a.Title = strings.Repeat("ä@<", 100_000)
 		a.Samples = []string{a.Title, a.Title, a.Title, a.Title}
 		n.Items = append(n.Items, Item{Alert: a})
@@ -152,11 +153,11 @@ func TestTemplatesOfTheManual(t *testing.T) {
 // TestHostileMessage checks that no field of an alert can do anything in a
 // message but be read.
 func TestHostileMessage(t *testing.T) {
-	a := spf(Firing)
+	a := spf(alertjson.Firing)
 	a.Title, a.Summary, a.Advice, a.Ending, a.Rule = hostile.Text, hostile.Text, hostile.Text, hostile.Text, hostile.Text
 	a.Labels = map[string]string{"provider": hostile.Text, "sender_domain": hostile.Name}
 	a.Explanation[0].Element, a.Unchanged, a.Samples, a.Top = hostile.Text, []string{hostile.Text}, []string{hostile.Text, hostile.Name}, []string{hostile.Text}
-	a.Templates = []Wording{{Text: hostile.Text, Attempts: 7}}
+	a.Templates = []alertjson.Wording{{Text: hostile.Text, Attempts: 7}}
 	for _, f := range []Format{Plain, HTML, Slack, Markdown} {
 		for _, own := range []string{"", `{{range .Alerts}}{{.Labels.provider}} {{.Labels.sender_domain}} {{.Title}} {{join .Replies " "}}{{end}}`} {
 			tm, err := NewTemplate(TemplateConfig{Format: f, TitleFormat: f, Link: "https://bm.example/", Title: own, Text: own})

@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/bouncemeter/bouncemeter/ledger"
+	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 	"github.com/bouncemeter/bouncemeter/ledger/sqlite"
 	"github.com/bouncemeter/bouncemeter/sinks/notify"
 	"github.com/bouncemeter/bouncemeter/test/internal/rig"
@@ -166,11 +167,11 @@ type detector struct {
 	since    map[string]time.Time
 }
 
-func (d *detector) change(t *testing.T, name string, state notify.State) {
+func (d *detector) change(t *testing.T, name string, state alertjson.State) {
 	t.Helper()
 	now := time.Now().UTC()
-	a := notify.Alert{
-		ID: "id-" + name, Incident: "id-" + name, Rule: name, Kind: "ratio", State: state, Severity: notify.Critical,
+	a := alertjson.Alert{
+		ID: "id-" + name, Incident: "id-" + name, Rule: name, Kind: "ratio", State: state, Severity: alertjson.Critical,
 		Labels: map[string]string{"provider": "gmail", "sender_domain": "shop.example"}, Updated: now, Title: name + " title <b>",
 		Samples: []string{"550 \x00 \"quoted\" @channel ümlaut"},
 	}
@@ -252,7 +253,7 @@ func TestLifeOfAlerts(t *testing.T) {
 	}
 
 	t.Log("fires: every member knows it, since when it began, and tells its receiver")
-	d.change(t, "spf", notify.Firing)
+	d.change(t, "spf", alertjson.Firing)
 	both("the alert is active", lists("spf"))
 	for i, m := range members {
 		got := m.alerts(t)["spf"]
@@ -281,11 +282,11 @@ func TestLifeOfAlerts(t *testing.T) {
 	rig.Eventually(t, patience, "the restarted member has told its receiver", func() bool { return heard[0].count("spf firing spf title <\u200bb>") == 2 })
 	one.stop(t)
 	two.stop(t)
-	d.change(t, "spf", notify.Resolved)
-	d.change(t, "rate", notify.Firing)
-	d.change(t, "brief", notify.Firing)
+	d.change(t, "spf", alertjson.Resolved)
+	d.change(t, "rate", alertjson.Firing)
+	d.change(t, "brief", alertjson.Firing)
 	<-time.After(outage)
-	d.change(t, "brief", notify.Resolved)
+	d.change(t, "brief", alertjson.Resolved)
 	one.start(t)
 	two.start(t)
 	both("only what is open is active", lists("rate"))
@@ -300,14 +301,14 @@ func TestLifeOfAlerts(t *testing.T) {
 	both("it is still active", lists("rate"))
 
 	t.Log("ends: with an end of its own, at once")
-	d.change(t, "rate", notify.Resolved)
+	d.change(t, "rate", alertjson.Resolved)
 	both("nothing is active", lists())
 	for i := range heard {
 		rig.Eventually(t, patience, "the receiver is told", func() bool { return heard[i].has("rate resolved rate title <\u200bb>") })
 	}
 
 	t.Log("the daemon is gone for good: Alertmanager ends the alert by itself")
-	d.change(t, "last", notify.Firing)
+	d.change(t, "last", alertjson.Firing)
 	both("the alert is active", lists("last"))
 	stop()
 	both("nothing is active", lists())

@@ -1,4 +1,7 @@
-package notify
+// Package alertjson reads alerts in the form in which the ledger holds them: the
+// JSON form of the detector's (package spike). It is a reader of its own, so that
+// alerts which another version has stored can be shown and told, too.
+package alertjson
 
 import (
 	"encoding/json"
@@ -42,18 +45,16 @@ const (
 // Severities lists the words for severities, the least severe first.
 var Severities = []Severity{Ticket, Warning, Critical}
 
-// rank orders severities. One that is unknown, of a newer version perhaps, is
+// Rank orders severities. One that is unknown, of a newer version perhaps, is
 // above all, so that it is told.
-func rank(s Severity) int {
+func (s Severity) Rank() int {
 	if i := slices.Index(Severities, s); i >= 0 {
 		return i
 	}
 	return len(Severities)
 }
 
-// Alert is an alert as the ledger keeps it: the JSON form of the detector's
-// (package spike), of which this is a reader of its own, so that alerts which
-// another version has stored can be told, too. Ratios are between 0 and 1.
+// Alert is an alert as the ledger keeps it. Ratios are between 0 and 1.
 type Alert struct {
 	// ID is the same from firing to the end.
 	ID string `json:"id"`
