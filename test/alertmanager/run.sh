@@ -4,9 +4,6 @@
 # used. OUTAGE is how long both members are down, 10s unless given.
 set -euo pipefail
 cd "$(dirname "$0")"
-if ! command -v prometheus-alertmanager >/dev/null; then
-	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus-alertmanager >/dev/null
-	if [ -d /run/systemd/system ]; then systemctl disable --now prometheus-alertmanager; fi
-fi
+. ../debian.sh
+need_service prometheus-alertmanager prometheus-alertmanager
 ALERTMANAGER=$(command -v prometheus-alertmanager) OUTAGE=${OUTAGE:-10s} go test -count=1 -timeout 15m -v .

@@ -7,26 +7,19 @@
 # installed.
 set -euo pipefail
 cd "$(dirname "$0")"
+. ../debian.sh
 if ! command -v postfix >/dev/null; then
 	echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections
-	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postfix >/dev/null
+	install_packages postfix
 fi
-if ! dpkg -s rsyslog rsyslog-openssl >/dev/null 2>&1; then
-	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends rsyslog rsyslog-openssl >/dev/null
-fi
-if ! [ -x /lib/systemd/systemd-journal-remote ]; then
-	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends systemd systemd-journal-remote procps >/dev/null
-fi
+dpkg -s rsyslog rsyslog-openssl >/dev/null 2>&1 || install_packages rsyslog rsyslog-openssl
+[ -x /lib/systemd/systemd-journal-remote ] || install_packages systemd systemd-journal-remote procps
 mtas=/var/cache/bouncemeter-e2e
 if ! [ -e "$mtas/complete" ]; then
 	packages="exim4-daemon-light opensmtpd sendmail-bin sendmail-cf"
 	apt-get update -qq
 	# shellcheck disable=SC2046,SC2086 # lists of words
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends m4 util-linux \
-		$(apt-cache depends $packages | awk '$1 == "Depends:" && $2 ~ /^lib/ {print $2}' | sort -u) >/dev/null
+	install_packages m4 util-linux $(apt-cache depends $packages | awk '$1 == "Depends:" && $2 ~ /^lib/ {print $2}' | sort -u)
 	rm -rf "$mtas"
 	mkdir -p "$mtas"
 	for package in $packages; do

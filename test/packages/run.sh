@@ -5,15 +5,11 @@
 # in /var/cache for the next time.
 set -euo pipefail
 cd "$(dirname "$0")"
-missing=()
-command -v rpm >/dev/null || missing+=(rpm)
-command -v groff >/dev/null || missing+=(groff-base)
-command -v systemd-analyze >/dev/null || missing+=(systemd)
-command -v debootstrap >/dev/null || missing+=(debootstrap)
-if [ ${#missing[@]} -gt 0 ]; then
-	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-fi
+. ../debian.sh
+need rpm rpm
+need groff groff-base
+need systemd-analyze systemd
+need debootstrap debootstrap
 tools=$(mktemp -d)
 trap 'rm -rf "$tools"' EXIT
 suite=bookworm

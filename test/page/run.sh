@@ -7,14 +7,9 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 axe=4.14.1
-missing=()
-command -v chromium >/dev/null || missing+=(chromium fonts-dejavu-core)
-command -v npm >/dev/null || missing+=(npm)
-if [ ${#missing[@]} -gt 0 ]; then
-	echo "installing ${missing[*]}"
-	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-fi
+. ../debian.sh
+need chromium chromium fonts-dejavu-core
+need npm npm
 tools=$(mktemp -d)
 trap 'rm -rf "$tools"' EXIT
 (cd "$tools" && npm pack --silent "axe-core@$axe" >/dev/null && tar -xzf "axe-core-$axe.tgz" package/axe.min.js)

@@ -4,11 +4,8 @@
 # prometheus (with promtool) if it is missing; its service is not used.
 set -euo pipefail
 cd "$(dirname "$0")"
-if ! command -v prometheus >/dev/null || ! command -v promtool >/dev/null; then
-	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >/dev/null
-	if [ -d /run/systemd/system ]; then systemctl disable --now prometheus; fi
-fi
+. ../debian.sh
+need_service promtool prometheus
 promtool check config ../../configs/prometheus/scrape.yaml
 promtool test rules ../../configs/prometheus/rules_test.yaml
 PROMETHEUS=$(command -v prometheus) go test -count=1 -timeout 10m -v .
