@@ -117,6 +117,27 @@ func TestHouseRules(t *testing.T) {
 	}
 }
 
+// A further cause is told by words of its own.
+func TestSecondaryCause(t *testing.T) {
+	s := shippedRules(t).NewSession()
+	for _, tt := range []struct {
+		reply           string
+		want, secondary event.Category
+	}{
+		{"I'm not going to try again; this message has been in the queue too long.", event.QueueExpired, event.Unset},
+		{"Sorry, I wasn't able to establish an SMTP connection. (#4.4.1) I'm not going to try again; this message has been in the queue too long.", event.QueueExpired, event.ConnectionFailed},
+		{"550 The content of this message looks suspicious, it was blocked by the spam filter", event.SpamContent, event.Unset},
+		{"421 4.7.27 Your mail has been rate limited because SPF did not pass", event.SPFFailed, event.RateLimited},
+		{"550 5.1.1 No such user, or the mailbox is full", event.MailboxFull, event.Unset}, // not of the causes that come together
+	} {
+		e := eventOf(tt.reply)
+		s.Classify(e)
+		if e.Verdict.Category != tt.want || e.Verdict.Secondary != tt.secondary {
+			t.Errorf("%s: %s (%s), want %s (%s)", tt.reply, e.Verdict.Category, e.Verdict.Secondary, tt.want, tt.secondary)
+		}
+	}
+}
+
 func TestInnermostReplyDecides(t *testing.T) {
 	c := shippedRules(t)
 	for _, tt := range []struct {

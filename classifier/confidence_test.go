@@ -27,10 +27,11 @@ func TestConfidenceFollowsEvidence(t *testing.T) {
 	}
 }
 
-// What says 0.9 is right nine times of ten: checked on labelled replies, one
-// JSON object a line with text, label and accept (further labels that are right),
-// named by BOUNCEMETER_LABELLED. A level of confidence may be wrong by no more
-// than chance explains (two standard deviations).
+// What says 0.9 is right at least nine times of ten: checked on labelled replies,
+// one JSON object a line with text, label and accept (further labels that are
+// right), named by BOUNCEMETER_LABELLED. A level of confidence may be wrong by no
+// more than chance explains (two standard deviations). Replies that the rules were
+// written for tell little, as all of them are right: take others.
 func TestConfidenceIsCalibrated(t *testing.T) {
 	name := os.Getenv("BOUNCEMETER_LABELLED")
 	if name == "" {

@@ -213,7 +213,9 @@ func (j *judge) verdict(q *query) result {
 // second returns the category of the best other cause that the text names, if
 // two causes in one reply belong together: what expired was deferred for, and
 // what a receiver does to senders whom it does not trust. Elsewhere a second
-// match is another word for the first.
+// match is another word for the first. So it is where it needs the words that
+// tell the first: "this message has been in the queue too long" does not say
+// that the message is too long.
 func (j *judge) second(winner evidence) event.Category {
 	t := j.t
 	main := t.rules[winner.rule].category
@@ -227,7 +229,7 @@ func (j *judge) second(winner evidence) event.Category {
 			main != event.QueueExpired && (!distrust(r.category) || r.category.Info().Group == main.Info().Group) {
 			continue
 		}
-		if best.rule < 0 || e.better(best) {
+		if (best.rule < 0 || e.better(best)) && j.apart(e.rule, winner.rule) {
 			best = e
 		}
 	}
@@ -235,6 +237,29 @@ func (j *judge) second(winner evidence) event.Category {
 		return event.Unset
 	}
 	return t.rules[best.rule].category
+}
+
+// apart reports whether a phrase of rule was found that shares no words with those
+// of other.
+func (j *judge) apart(rule, other int32) bool {
+	for _, h := range j.scan.hits {
+		if m := &j.t.senses[h.of]; m.rule == rule && m.bit != bitVeto && !j.overlaps(j.scan.found[h.at], other) {
+			return true
+		}
+	}
+	return false
+}
+
+// overlaps reports whether a phrase of rule was found in the words of o.
+func (j *judge) overlaps(o occurrence, rule int32) bool {
+	for _, h := range j.scan.hits {
+		if m := &j.t.senses[h.of]; m.rule == rule && m.bit != bitVeto {
+			if x := j.scan.found[h.at]; x.from <= o.to && o.from <= x.to {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // distrust reports whether a category is about whether to trust a sender.
