@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/bouncemeter/bouncemeter/internal/durable"
 )
 
 // SQLite has no checksums of pages: a bit that a disk has turned may be in a
@@ -88,9 +90,5 @@ func takeSum(path string) error {
 		return err
 	}
 	// A note that came back after a power loss would accuse what was written since.
-	folder, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
+	return durable.SyncFolder(filepath.Dir(path))
 }

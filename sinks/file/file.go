@@ -26,6 +26,7 @@ import (
 
 	"github.com/bouncemeter/bouncemeter/event"
 	"github.com/bouncemeter/bouncemeter/event/record"
+	"github.com/bouncemeter/bouncemeter/internal/durable"
 	"github.com/bouncemeter/bouncemeter/internal/failpoint"
 	"github.com/bouncemeter/bouncemeter/pipeline"
 )
@@ -138,30 +139,17 @@ func (s *Sink) reopen() (err error) {
 	if err != nil {
 		return err
 	}
-	torn := false
-	if info.Mode().IsRegular() && info.Size() > 0 {
-		var last [1]byte
-		if _, err := f.ReadAt(last[:], info.Size()-1); err != nil && !errors.Is(err, io.EOF) {
-			return err
-		}
-		torn = last[0] != '\n'
+	torn, err := durable.EndsTorn(f)
+	if err != nil {
+		return err
 	}
 	if info.Mode().IsRegular() && info.Size() == 0 && s.config.Sync {
-		if err := syncFolder(s.config.Path); err != nil {
+		if err := durable.SyncFolder(filepath.Dir(s.config.Path)); err != nil {
 			return err
 		}
 	}
 	s.file, s.info, s.size, s.torn = f, info, info.Size(), torn
 	return nil
-}
-
-// syncFolder makes the name of a new file as durable as its content.
-func syncFolder(path string) error {
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // put appends whole lines, n records, and returns once they are as durable as

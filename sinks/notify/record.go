@@ -6,11 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
+	"github.com/bouncemeter/bouncemeter/internal/durable"
 	"github.com/bouncemeter/bouncemeter/ledger"
 	"github.com/bouncemeter/bouncemeter/ledger/alertjson"
 )
@@ -64,7 +65,7 @@ func (f *File) Record(_ context.Context, changes []ledger.Alert) (err error) {
 		return fmt.Errorf("open the file of alerts: %w; create its folder and make it writable", err)
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	torn, err := endsTorn(file)
+	torn, err := durable.EndsTorn(file)
 	if err != nil {
 		return fmt.Errorf("read the file of alerts: %w", err)
 	}
@@ -78,21 +79,12 @@ func (f *File) Record(_ context.Context, changes []ledger.Alert) (err error) {
 	if err := file.Sync(); err != nil {
 		return fmt.Errorf("write the file of alerts: %w", err)
 	}
+	if info, err := file.Stat(); err == nil && info.Size() == int64(len(out)) { // it is a new one
+		if err := durable.SyncFolder(filepath.Dir(f.path)); err != nil {
+			return fmt.Errorf("write the file of alerts: %w", err)
+		}
+	}
 	return nil
-}
-
-// endsTorn reports whether the last line is not whole: a crash or a full disk
-// cut it.
-func endsTorn(f *os.File) (bool, error) {
-	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
-		return false, err
-	}
-	var last [1]byte
-	if _, err := f.ReadAt(last[:], info.Size()-1); err != nil && !errors.Is(err, io.EOF) {
-		return false, err
-	}
-	return last[0] != '\n', nil
 }
 
 // Log writes changes as messages of the daemon.

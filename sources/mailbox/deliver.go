@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/bouncemeter/bouncemeter/internal/durable"
 )
 
 // deliveries counts them within the process: with time, process and host it
@@ -27,7 +29,7 @@ func Deliver(dir string, r io.Reader, limit int64) (n int64, err error) {
 		}
 	}()
 	for _, sub := range []string{"tmp", "new", "cur"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+		if err := durable.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return 0, err
 		}
 	}
@@ -56,5 +58,5 @@ func Deliver(dir string, r io.Reader, limit int64) (n int64, err error) {
 	if err := os.Rename(tmp, filepath.Join(dir, "new", name)); err != nil {
 		return 0, errors.Join(err, os.Remove(tmp))
 	}
-	return n, syncFolder(filepath.Join(dir, "new"))
+	return n, durable.SyncFolder(filepath.Join(dir, "new"))
 }

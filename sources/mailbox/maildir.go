@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/bouncemeter/bouncemeter/event"
+	"github.com/bouncemeter/bouncemeter/internal/durable"
 )
 
 // Config says which Maildirs to watch.
@@ -287,15 +288,7 @@ func (l *Lane) moveAway(names []string) error {
 		}
 	}
 	// The next position no longer names them, so they must not come back.
-	return errors.Join(syncFolder(filepath.Join(l.path, "cur")), syncFolder(filepath.Join(l.path, "new")))
-}
-
-func syncFolder(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return errors.Join(durable.SyncFolder(filepath.Join(l.path, "cur")), durable.SyncFolder(filepath.Join(l.path, "new")))
 }
 
 // Close stops watching.

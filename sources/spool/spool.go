@@ -38,6 +38,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bouncemeter/bouncemeter/internal/durable"
 	"github.com/bouncemeter/bouncemeter/internal/failpoint"
 )
 
@@ -117,7 +118,7 @@ func Open(c Config) (_ *Spool, err error) {
 			err = fmt.Errorf("open spool %s: %w", c.Dir, errors.Join(err, s.Close()))
 		}
 	}()
-	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+	if err := durable.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("%w; make the folder, writable for the user of this process", err)
 	}
 	if s.lock, err = os.OpenFile(s.path(lockFile), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
@@ -176,7 +177,7 @@ func (s *Spool) identify() error {
 	if err := os.Rename(temporary, s.path(idFile)); err != nil {
 		return err
 	}
-	return syncFolder(s.config.Dir)
+	return durable.SyncFolder(s.config.Dir)
 }
 
 // recover finds the segments and the end of the log.
@@ -299,7 +300,7 @@ func (s *Spool) begin(end int64) error {
 	if err != nil {
 		return err
 	}
-	if err := syncFolder(s.config.Dir); err != nil {
+	if err := durable.SyncFolder(s.config.Dir); err != nil {
 		return errors.Join(err, f.Close())
 	}
 	if s.file != nil {
@@ -348,12 +349,4 @@ func (s *Spool) release(p int64) {
 		}
 		failpoint.SpoolReleased.Hit()
 	}
-}
-
-func syncFolder(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
