@@ -73,7 +73,7 @@ type Session struct {
 const (
 	cacheSets  = 1 << 13 // of cacheWays verdicts each: 32,768 in all
 	cacheWays  = 4
-	relayCache = 1 << 11
+	relayCache = 1 << 13
 )
 
 // cacheSet has the verdicts whose keys share some bits, the last used first.

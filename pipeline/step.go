@@ -88,7 +88,7 @@ func (s *scanner) scan(u *unit) {
 	for i, n := 0, 0; i < len(u.batch.Lines); i += n {
 		var err error
 		known := len(u.events)
-		n, u.events, err = s.lines.Next(u.batch.Lines[i:], u.events)
+		n, u.events, err = s.lines.Next(u.batch.Lines[i:], u.events, few)
 		if err != nil {
 			u.malformed = faults(u.malformed, &u.batch, i+n-1, err)
 		}
@@ -200,14 +200,23 @@ func (j *joiner) events(b *event.Batch, events []event.Event) {
 	}
 }
 
-// process scans and joins u on one goroutine, line by line: an event is joined
-// while it is still in the first-level cache, where those of a batch are not.
+// few is how many events are made at a time: enough that each step finds its code
+// and tables where it left them, and that what one event waits for does not keep
+// the next one waiting; little enough that they are in the nearest cache until they
+// are joined. One at a time takes 4% longer, and so does a whole batch.
+const few = 64
+
+// process scans and joins u on one goroutine.
 func process(s *scanner, j *joiner, u *unit) {
 	s.begin(&u.batch)
 	j.begin(&u.batch)
+	events := few
+	if len(j.records) > 0 {
+		events = 1 // a record tells its line
+	}
 	for i, n := 0, 0; i < len(u.batch.Lines); i += n {
 		var err error
-		n, u.events, err = s.lines.Next(u.batch.Lines[i:], u.events[:0])
+		n, u.events, err = s.lines.Next(u.batch.Lines[i:], u.events[:0], events)
 		if err != nil {
 			u.malformed = faults(u.malformed[:0], &u.batch, i+n-1, err)
 			for _, m := range u.malformed {

@@ -171,31 +171,29 @@ func newAuto(location *time.Location, details bool) *auto {
 
 // Parse implements Parser.
 func (a *auto) Parse(line []byte, dst []event.Event) ([]event.Event, error) {
-	_, events, err := a.Next([]event.Line{{Text: line}}, dst)
-	return events, err
+	_, dst, err := a.Next([]event.Line{{Text: line}}, dst, 1)
+	return dst, err
 }
 
 // Next implements Skipper. Most logs are Postfix's, and most lines of these tell it
 // by how they begin: recognise would say the same of what is not strange.
-func (a *auto) Next(lines []event.Line, dst []event.Event) (n int, events []event.Event, err error) {
-	for {
+func (a *auto) Next(lines []event.Line, dst []event.Event, events int) (n int, _ []event.Event, err error) {
+	for enough := len(dst) + events; len(dst) < enough && err == nil; n++ {
 		dull, s := a.postfix.skip(lines[n:], &a.line)
 		n += dull
 		a.lines[shapePostfix] += int64(dull)
 		if n == len(lines) {
-			return n, dst, nil
+			break
 		}
 		if s == telling {
 			a.lines[shapePostfix]++
-			events, err = a.postfix.told(&a.line, dst)
+			dst, err = a.postfix.told(&a.line, dst)
 		} else {
 			line := lines[n].Text
-			events, err = a.parse(recognise(line), line, dst)
-		}
-		if n++; err != nil || len(events) > len(dst) {
-			return n, events, err
+			dst, err = a.parse(recognise(line), line, dst)
 		}
 	}
+	return n, dst, err
 }
 
 // parse is Parse for a line of which it is known what it looks like.

@@ -90,10 +90,10 @@ type Headed interface {
 // parsing each.
 type Skipper interface {
 	Parser
-	// Next parses lines up to the first that tells something or cannot be read, as
-	// Parse would do it one by one. It returns how many these are, with that one,
-	// and what it told.
-	Next(lines []event.Line, dst []event.Event) (n int, events []event.Event, err error)
+	// Next parses lines, as Parse would do it one by one, until they have told as many
+	// events as it is asked for, or one cannot be read. It returns how many lines these
+	// are, with that one, and appends what they told.
+	Next(lines []event.Line, dst []event.Event, events int) (n int, _ []event.Event, err error)
 }
 
 // Skipping returns p, or a Skipper that parses line by line if p is none.
@@ -107,13 +107,13 @@ func Skipping(p Parser) Skipper {
 type oneByOne struct{ Parser }
 
 // Next implements Skipper.
-func (o oneByOne) Next(lines []event.Line, dst []event.Event) (n int, events []event.Event, err error) {
-	for n, line := range lines {
-		if events, err = o.Parse(line.Text, dst); err != nil || len(events) > len(dst) {
-			return n + 1, events, err
-		}
+func (o oneByOne) Next(lines []event.Line, dst []event.Event, events int) (n int, _ []event.Event, err error) {
+	enough := len(dst) + events
+	for n < len(lines) && len(dst) < enough && err == nil {
+		dst, err = o.Parse(lines[n].Text, dst)
+		n++
 	}
-	return len(lines), dst, nil
+	return n, dst, err
 }
 
 // Option changes what a parser reports.

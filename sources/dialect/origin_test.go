@@ -71,7 +71,7 @@ func checkNext(t *testing.T, make func() Parser, lines []string) {
 	p, one := Skipping(withReference(make())), withReference(make())
 	seen := 0
 	for rest := batch; len(rest) > 0; {
-		n, events, gotErr := p.Next(rest, nil)
+		n, events, gotErr := p.Next(rest, nil, 1)
 		for i, line := range rest[:n] {
 			want, wantErr := one.Parse(line.Text, nil)
 			var got []event.Event

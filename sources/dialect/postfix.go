@@ -76,29 +76,26 @@ const maxQueueID = 32
 
 // Parse implements Parser.
 func (p *postfix) Parse(line []byte, dst []event.Event) ([]event.Event, error) {
-	_, events, err := p.Next([]event.Line{{Text: line}}, dst)
-	return events, err
+	_, dst, err := p.Next([]event.Line{{Text: line}}, dst, 1)
+	return dst, err
 }
 
 // Next implements Skipper.
-func (p *postfix) Next(lines []event.Line, dst []event.Event) (n int, events []event.Event, err error) {
+func (p *postfix) Next(lines []event.Line, dst []event.Event, events int) (n int, _ []event.Event, err error) {
 	var l postfixLine
-	for {
+	for enough := len(dst) + events; len(dst) < enough && err == nil; n++ {
 		dull, s := p.skip(lines[n:], &l)
 		if n += dull; n == len(lines) {
-			return n, dst, nil
+			break
 		}
 		if s == strange {
 			s, err = p.read(lines[n].Text, &l)
 		}
-		events = dst
 		if s == telling {
-			events, err = p.told(&l, dst)
-		}
-		if n++; err != nil || len(events) > len(dst) {
-			return n, events, err
+			dst, err = p.told(&l, dst)
 		}
 	}
+	return n, dst, err
 }
 
 // sight is what a look at a line tells.
