@@ -285,7 +285,7 @@ type occurrence struct {
 // Positions and places fit: no text of maxText bytes becomes longer than this.
 const _ = int16(6 * maxText)
 
-// sighting is a phrase, a symbol or a node, and the number of its occurrence.
+// sighting is a symbol or a node, and the number of its occurrence.
 type sighting struct{ of, at int32 }
 
 // scanner runs the automaton over one text after the other, for one goroutine.
@@ -299,8 +299,11 @@ type scanner struct {
 	// go on from what earlier words have left.
 	fired, reached []sighting
 	found          []occurrence
-	hits           []sighting // phrases, in the order in which they end
+	hits           []hit // in the order in which they end
 }
+
+// hit is phrases that were found: those of the automaton from:to.
+type hit struct{ from, to, at int32 }
 
 func newScanner(a *automaton) *scanner {
 	blocks := a.inner/64 + 1
@@ -387,8 +390,9 @@ func (s *scanner) word(i int, position int16) (int, int16) {
 		state, t, stop := trie[0], noTerm, false
 		stem := int32(0) // the base of the last state that ends a stem
 		for ; i < len(text); i++ {
-			next := trie[state.base+int32(text[i])]
-			if next.byte != text[i] {
+			c := text[i]
+			next := trie[state.base+int32(c)]
+			if next.byte != c {
 				break
 			}
 			if state = next; state.ends&endsStem != 0 {
@@ -423,12 +427,15 @@ func (s *scanner) word(i int, position int16) (int, int16) {
 // been reached and that an edge by the symbol leaves.
 func (s *scanner) fire(y symbol, at int32) {
 	a := s.a
-	s.fired = append(s.fired, sighting{y, at})
 	this, next := &a.symbols[y], &a.symbols[y+1]
-	for _, phrase := range a.phrases[this.phrases:next.phrases] {
-		s.hits = append(s.hits, sighting{phrase, at})
+	if this.begins < next.begins {
+		s.fired = append(s.fired, sighting{y, at})
 	}
-	for _, g := range a.groups[this.groups:next.groups] {
+	if this.phrases < next.phrases {
+		s.hits = append(s.hits, hit{this.phrases, next.phrases, at})
+	}
+	for i := this.groups; i < next.groups; i++ {
+		g := &a.groups[i]
 		for both := s.some[g.index] & g.blocks; both != 0; both &= both - 1 {
 			i := int32(bits.TrailingZeros64(both))
 			from := &a.blocks[g.first+rank(g.blocks, i)]
@@ -459,8 +466,8 @@ func (s *scanner) reach(node int32, o occurrence) {
 		s.reached = append(s.reached, sighting{node, at})
 	}
 	this, next := &a.nodes[node], &a.nodes[node+1]
-	for _, phrase := range a.phrases[this.phrases:next.phrases] {
-		s.hits = append(s.hits, sighting{phrase, at})
+	if this.phrases < next.phrases {
+		s.hits = append(s.hits, hit{this.phrases, next.phrases, at})
 	}
 	for _, class := range a.classes[this.classes:next.classes] {
 		s.fire(class, at)
@@ -469,28 +476,28 @@ func (s *scanner) reach(node int32, o occurrence) {
 
 // settle makes what has been fired and reached what phrases go on from.
 func (s *scanner) settle() {
-	a := s.a
+	a, active, some, last := s.a, s.active, s.some, s.last
 	for _, f := range s.fired {
-		this, next := &a.symbols[f.of], &a.symbols[f.of+1]
+		this, next := a.symbols[f.of], a.symbols[f.of+1]
 		for _, b := range a.marks[this.marks:next.marks] {
-			s.active[b.index] |= b.nodes
-			s.some[b.index>>6] |= 1 << (b.index & 63)
+			active[b.index] |= b.nodes
+			some[b.index>>6] |= 1 << (b.index & 63)
 		}
 		for _, n := range a.begins[this.begins:next.begins] {
-			s.last[n] = f.at
+			last[n] = f.at
 		}
 	}
 	for _, r := range s.reached {
 		bit := uint64(1) << (r.of & 63)
-		if s.active[r.of>>6]&bit != 0 {
+		if active[r.of>>6]&bit != 0 {
 			// Of several that end here the shortest is kept.
-			if x, y := s.found[s.last[r.of]], s.found[r.at]; x.end == y.end && x.start > y.start {
+			if x, y := s.found[last[r.of]], s.found[r.at]; x.end == y.end && x.start > y.start {
 				continue
 			}
 		}
-		s.active[r.of>>6] |= bit
-		s.some[r.of>>12] |= 1 << (r.of >> 6 & 63)
-		s.last[r.of] = r.at
+		active[r.of>>6] |= bit
+		some[r.of>>12] |= 1 << (r.of >> 6 & 63)
+		last[r.of] = r.at
 	}
 	s.fired, s.reached = s.fired[:0], s.reached[:0]
 }

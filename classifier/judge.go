@@ -1,6 +1,7 @@
 package classifier
 
 import (
+	"iter"
 	"slices"
 
 	"github.com/bouncemeter/bouncemeter/event"
@@ -82,12 +83,15 @@ func (j *judge) read(x *text) {
 	j.speaker, j.speakerWords = 0, 0
 	j.scan.scan(x.buf)
 	touched, n := j.touched[:cap(j.touched)], 0
+	senses, marks, phrases := j.t.senses, j.marks, j.t.machine.phrases
 	for _, h := range j.scan.hits {
-		m := &j.t.senses[h.of]
-		if m.rule < 0 {
-			j.name(m)
-		} else {
-			x := &j.marks[m.rule]
+		for _, phrase := range phrases[h.from:h.to] {
+			m := &senses[phrase]
+			if m.rule < 0 {
+				j.name(m)
+				continue
+			}
+			x := &marks[m.rule]
 			touched[n] = m.rule
 			if x.bits == 0 {
 				n++
@@ -95,9 +99,10 @@ func (j *judge) read(x *text) {
 			x.bits |= m.bit
 			x.words = max(x.words, uint32(m.words))
 		}
-		if j.trace != nil {
-			o := j.scan.found[h.at]
-			j.trace(h.of, int(o.from), int(o.to))
+	}
+	if j.trace != nil {
+		for phrase, o := range j.matches() {
+			j.trace(phrase, int(o.from), int(o.to))
 		}
 	}
 	j.touched = touched[:n]
@@ -242,8 +247,8 @@ func (j *judge) second(winner evidence) event.Category {
 // apart reports whether a phrase of rule was found that shares no words with those
 // of other.
 func (j *judge) apart(rule, other int32) bool {
-	for _, h := range j.scan.hits {
-		if m := &j.t.senses[h.of]; m.rule == rule && m.bit != bitVeto && !j.overlaps(j.scan.found[h.at], other) {
+	for phrase, o := range j.matches() {
+		if j.t.senses[phrase].asks(rule) && !j.overlaps(o, other) {
 			return true
 		}
 	}
@@ -252,15 +257,29 @@ func (j *judge) apart(rule, other int32) bool {
 
 // overlaps reports whether a phrase of rule was found in the words of o.
 func (j *judge) overlaps(o occurrence, rule int32) bool {
-	for _, h := range j.scan.hits {
-		if m := &j.t.senses[h.of]; m.rule == rule && m.bit != bitVeto {
-			if x := j.scan.found[h.at]; x.from <= o.to && o.from <= x.to {
-				return true
-			}
+	for phrase, x := range j.matches() {
+		if j.t.senses[phrase].asks(rule) && x.from <= o.to && o.from <= x.to {
+			return true
 		}
 	}
 	return false
 }
+
+// matches yields the phrases that were found, and where.
+func (j *judge) matches() iter.Seq2[int32, occurrence] {
+	return func(yield func(int32, occurrence) bool) {
+		for _, h := range j.scan.hits {
+			for _, phrase := range j.t.machine.phrases[h.from:h.to] {
+				if !yield(phrase, j.scan.found[h.at]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// asks reports whether m is something that rule asks for.
+func (m *sense) asks(rule int32) bool { return m.rule == rule && m.bit != bitVeto }
 
 // distrust reports whether a category is about whether to trust a sender.
 func distrust(c event.Category) bool {

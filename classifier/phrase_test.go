@@ -21,7 +21,7 @@ func finds(t *testing.T, words map[string][]string, phrase, reply string) bool {
 	var x text
 	x.normalise([]byte(reply), c.keep)
 	s.scan(x.buf)
-	return slices.ContainsFunc(s.hits, func(h sighting) bool { return h.of == 7 })
+	return slices.ContainsFunc(s.hits, func(h hit) bool { return slices.Contains(s.a.phrases[h.from:h.to], 7) })
 }
 
 func TestPhrases(t *testing.T) {

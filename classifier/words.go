@@ -93,7 +93,7 @@ func (b *trieBuilder) term(w string) term {
 	return t
 }
 
-// build lays the trie out, each state's children where they first fit, and tells
+// build lays the trie out, each state's children where they next fit, and tells
 // for each term the longest other stem that it begins with, or noTerm.
 func (b *trieBuilder) build() (trie wordTrie, stems []term) {
 	type word struct {
@@ -113,7 +113,7 @@ func (b *trieBuilder) build() (trie wordTrie, stems []term) {
 	var (
 		nodes    = make(wordTrie, 1<<15)
 		based    = make([]bool, len(nodes)) // by base
-		free     = int32(256)               // no place from there to here is free; a base is at least 1
+		place    = int32(256)               // of the last children: the search for the next begins here
 		stack    = append(make([]family, 0, 256), family{to: int32(len(sorted)), stem: noTerm})
 		children = make([]family, 0, 256)
 		bytes    = make([]byte, 0, 256) // of the children
@@ -139,16 +139,9 @@ func (b *trieBuilder) build() (trie wordTrie, stems []term) {
 				children = append(children, family{depth: f.depth + 1, from: k, to: k + 1})
 			}
 		}
-		for nodes[free].byte != 0 {
-			free++
-		}
-		base := free - int32(slices.Min(bytes))
-		tries := 0
+		base := max(place-int32(slices.Min(bytes)), 1)
 	search:
 		for ; ; base++ {
-			if tries++; tries == 256 {
-				free++ // here nothing fits: do not begin here again
-			}
 			if n := int(base) + 256; n > len(nodes) {
 				nodes, based = append(nodes, make(wordTrie, n)...), append(based, make([]bool, n)...)
 			}
@@ -162,6 +155,7 @@ func (b *trieBuilder) build() (trie wordTrie, stems []term) {
 			}
 			break
 		}
+		place = base + int32(slices.Min(bytes))
 		based[base] = true
 		nodes[f.state].base = base
 		for k, c := range bytes {
