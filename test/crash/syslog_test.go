@@ -81,7 +81,7 @@ func TestReceivedSyslogCountsOnceAfterCrashes(t *testing.T) {
 // dial connects once the program listens.
 func dial(t *testing.T, network, address string, d *rig.Daemon) net.Conn {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(2 * time.Minute); ; {
 		conn, err := net.Dial(network, address)
 		if err == nil {
 			return conn
