@@ -5,12 +5,18 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -234,6 +240,52 @@ func ranges(t *testing.T, b *browser) {
 		b.follow(`nav a[href^="/?"]`)
 	}
 	b.quiet("ranges")
+}
+
+// TestLiveAgain has a proxy answer with errors for a while, as one does while the
+// daemon is started anew: the page that is open lives on.
+func TestLiveAgain(t *testing.T) {
+	t.Parallel()
+	b := newBrowser(t)
+	site, err := url.Parse(start(t, build(t), "demo", "--listen", "127.0.0.1:0", "--for", "10m"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	daemon := httputil.NewSingleHostReverseProxy(site)
+	daemon.ErrorLog = log.New(io.Discard, "", 0) // connections are cut
+	var away atomic.Bool
+	var refused atomic.Int64 // requests for the stream of events
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !away.Load() {
+			daemon.ServeHTTP(w, r)
+			return
+		}
+		w.WriteHeader(http.StatusBadGateway)
+		if r.URL.Path == "/live" {
+			refused.Add(1)
+		}
+	}))
+	t.Cleanup(func() {
+		proxy.CloseClientConnections()
+		proxy.Close()
+	})
+
+	b.look(desk)
+	b.open(proxy.URL + "/")
+	const change = `document.querySelector(".cards") && document.querySelector(".cards").innerText !== window.shown`
+	eval[string](b, `window.shown = document.querySelector(".cards")?.innerText ?? ""`)
+	b.until("live", change, 30*time.Second)
+	away.Store(true)
+	proxy.CloseClientConnections()
+	for deadline := time.Now().Add(time.Minute); refused.Load() == 0; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the page did not ask again")
+		}
+	}
+	eval[string](b, `window.shown = document.querySelector(".cards").innerText`)
+	away.Store(false)
+	b.until("live again", change, 30*time.Second)
+	b.take() // of the errors the browser tells
 }
 
 // TestHostile looks at the pages of a daemon whose log is one attack.

@@ -73,12 +73,24 @@
   };
   // Browsers have six connections for a site: one that nobody looks at, such as a
   // page that is kept for the way back, must hold none of them.
-  let events = null;
+  let events = null, missed = false;
   const deaf = () => { events?.close(); events = null; };
   const listen = () => {
     if (document.hidden || events) return;
-    events = new EventSource("/live");
-    events.addEventListener("change", refresh);
+    const stream = events = new EventSource("/live");
+    stream.addEventListener("change", refresh);
+    stream.addEventListener("open", () => {
+      if (missed) refresh();
+      missed = false;
+    });
+    stream.addEventListener("error", () => {
+      missed = true;
+      // A browser tries again by itself, unless the answer is an error: that of a
+      // proxy, or of a daemon that waits for its ledger.
+      if (stream !== events || stream.readyState !== EventSource.CLOSED) return;
+      deaf();
+      setTimeout(listen, 10000);
+    });
   };
   listen();
   setInterval(() => { if (waiting) refresh(); }, 1000);
