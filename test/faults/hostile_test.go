@@ -65,7 +65,7 @@ func TestRandomDomains(t *testing.T) {
 	if got.Outcomes["bounced"] != int64(domains) || got.Lines != int64(3*domains) {
 		t.Errorf("%v of %d lines", got.Outcomes, got.Lines)
 	}
-	if r.Peak > 300e6 {
+	if r.Peak > 150e6 {
 		t.Errorf("%s of memory", megabytes(r.Peak))
 	}
 	if len(metrics) > 3e6 {

@@ -271,17 +271,26 @@ func row(f fault, results map[string]*result, full bool) string {
 	return fmt.Sprintf("| %s | %s | %s<br>%s | %s |\n", f.name, promise, f.how, strings.Join(tests, "<br>"), result)
 }
 
-// renew puts the rows of the chosen faults in the place of those that the page has.
+// renew puts the rows of the chosen faults into the page that there is, each at its
+// place in the table.
 func renew(old []byte, chosen []fault, results map[string]*result, full bool) []byte {
-	var b bytes.Buffer
-	for line := range strings.Lines(string(old)) {
-		for _, f := range chosen {
-			if strings.HasPrefix(line, "| "+f.name+" |") {
-				line = row(f, results, full)
-			}
-		}
-		b.WriteString(line)
+	const head = "|---|---|---|---|\n"
+	before, rest, _ := strings.Cut(string(old), head)
+	rows := make(map[string]string)
+	for strings.HasPrefix(rest, "| ") {
+		line, after, _ := strings.Cut(rest, "\n")
+		name, _, _ := strings.Cut(line[2:], " |")
+		rows[name], rest = line+"\n", after
 	}
+	for _, f := range chosen {
+		rows[f.name] = row(f, results, full)
+	}
+	var b bytes.Buffer
+	b.WriteString(before + head)
+	for _, f := range faults {
+		b.WriteString(rows[f.name])
+	}
+	b.WriteString(rest)
 	return b.Bytes()
 }
 

@@ -100,9 +100,9 @@ var faults = []fault{
 	},
 	{
 		name:    "lines that cannot be read",
-		promise: "Counted, kept as dead letters with their place, and nothing waits for them.",
-		how:     "Every hundredth line is noise, cut or says nothing; records of Kafka that cannot be decoded.",
-		tests:   []string{"test/faults/TestPoisonLines", "sources/kafka/TestDamagedBatchIsSkippedAndCounted"},
+		promise: "Counted, kept as dead letters with their place, and nothing waits for them; of an array the other records count.",
+		how:     "Every hundredth line is noise, cut or says nothing; records of Kafka that cannot be decoded; an odd event among a thousand, by HTTP, Kafka and file.",
+		tests:   []string{"test/faults/TestPoisonLines", "sources/kafka/TestDamagedBatchIsSkippedAndCounted", "internal/app/TestAnOddEventOfAnArray", "sources/dialect/TestOddRecords"},
 	},
 	{
 		name:    "Kafka: brokers restart, leaders move, the group is shared out anew",
@@ -115,6 +115,12 @@ var faults = []fault{
 		promise: "A commit applies only where the lane is as it was read; whoever comes late changes nothing and starts over.",
 		how:     "Three programs in one group on a real PostgreSQL and a real Kafka: killed, stopped by SIGSTOP until another has taken over and then woken, the servers crashed.",
 		tests:   []string{"test/cluster/TestServerChaos", "test/cluster/TestServerOutage"},
+	},
+	{
+		name:    "what is received is not counted for long",
+		promise: "What may wait is bounded. Beyond it providers are answered 503, mail servers 452, connections of syslog wait and datagrams are dropped and counted.",
+		how:     "Spools and Maildirs that are full, before and after a restart, until something is counted.",
+		tests:   []string{"sources/webhook/TestFullSpool", "sources/syslog/TestFullSpool", "sources/spool/TestFull", "sources/smtp/TestFullMaildir", "sources/smtp/TestRoomMadeByHand", "sources/smtp/TestFullDisk"},
 	},
 	{
 		name:    "a sink of records is down or slow",

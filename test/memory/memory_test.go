@@ -54,7 +54,12 @@ func TestMillionQueueIDs(t *testing.T) {
 	for _, round := range []string{"first start", "restart"} {
 		d := site.Start(t)
 		d.Counts(t, int64(lines))
-		<-time.After(3 * time.Second) // the restart has to restore the queue ids
+		if round == "restart" { // its metrics are those of before, until it has the queue ids again
+			d.Eventually(t, "the queue ids are restored", func() bool {
+				return strings.Contains(d.Output(), fmt.Sprintf("messages=%d deferred=%d", ids, deferred))
+			})
+		}
+		<-time.After(3 * time.Second) // in which memory may still grow
 		used, err := rig.Measure(d.Process.Pid)
 		if err != nil {
 			t.Fatal(err)
@@ -63,9 +68,6 @@ func TestMillionQueueIDs(t *testing.T) {
 		t.Logf("%s: %d MB at the most", round, used.Peak>>20)
 		if used.Peak > limit {
 			t.Errorf("%s: %d MB at the most, the limit is %d MB", round, used.Peak>>20, limit>>20)
-		}
-		if round == "restart" && !strings.Contains(d.Output(), fmt.Sprintf("messages=%d deferred=%d", ids, deferred)) {
-			t.Errorf("the restart did not restore the queue ids:\n%s", d.Output())
 		}
 	}
 }
