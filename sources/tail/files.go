@@ -215,12 +215,14 @@ func (l *Files) fill(ctx context.Context, b *event.Batch) error {
 }
 
 func (l *Files) describe(b *event.Batch) {
-	if err := l.r.look(); err == nil && l.r.pipe == nil {
+	if l.r.pipe == nil {
 		b.Reference = l.r.info.ModTime()
+		// Finished files cannot be resumed: that it moves is all that is asked of it.
+		b.Next = event.Position{Segment: l.r.path, Offset: l.r.start}
 	} else {
 		b.Reference = time.Now()
+		b.Next = l.r.place().position()
 	}
-	b.Next = l.r.place().position()
 	l.r.describe(b)
 	for _, f := range l.files {
 		if f != l.r.file && f.info.Mode().IsRegular() {
