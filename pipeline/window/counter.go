@@ -154,7 +154,7 @@ type delayKey struct {
 // providers, or with two codes, and have two verdicts.
 type templateKey struct {
 	hash     uint64
-	provider string
+	provider uint16
 	category event.Category
 }
 
@@ -175,8 +175,8 @@ func NewCounter(c Config) *Counter {
 		c.MaxTemplates = 20_000
 	}
 	k := &Counter{
-		config: c, templates: make(map[templateKey]*template),
-		fine: current{span: c.Span}, coarse: current{span: c.CoarseSpan}, course: current{span: c.TrendSpan},
+		config: c,
+		fine:   current{span: c.Span}, coarse: current{span: c.CoarseSpan}, course: current{span: c.TrendSpan},
 	}
 	if c.TrendSpan > 0 {
 		k.trend = make(map[int64]*trendCell)
@@ -198,7 +198,7 @@ func (k *Counter) renumber() {
 	k.hosts = newDimension(k.config.Hosts)
 	k.streams = newDimension(k.config.Streams)
 	k.providers, k.providerNames, k.lately = make(map[string]uint16), nil, [256]provider{}
-	k.series = newSeriesTable()
+	k.series, k.templates = newSeriesTable(), make(map[templateKey]*template)
 }
 
 // empty starts a new delta.
@@ -264,7 +264,7 @@ func (k *Counter) Add(e *event.Event) {
 	}
 	if e.Kind == event.Notice {
 		if e.Outcome == event.OutOfBand && e.Verdict.Template != 0 && k.config.Sample != nil {
-			k.addTemplate(seconds, e, n)
+			k.addTemplate(seconds, provider, e, n)
 		}
 		return // no attempt
 	}
@@ -283,7 +283,7 @@ func (k *Counter) Add(e *event.Event) {
 		k.addDelay(hour, provider, e)
 	}
 	if e.Outcome.Failure() && e.Verdict.Template != 0 && k.config.Sample != nil {
-		k.addTemplate(seconds, e, n)
+		k.addTemplate(seconds, provider, e, n)
 	}
 }
 
@@ -461,8 +461,8 @@ var delayFirst = func() (first [65]uint8) {
 	return first
 }()
 
-func (k *Counter) addTemplate(seconds int64, e *event.Event, n int64) {
-	key := templateKey{e.Verdict.Template, e.Provider, e.Verdict.Category}
+func (k *Counter) addTemplate(seconds int64, provider uint16, e *event.Event, n int64) {
+	key := templateKey{e.Verdict.Template, provider, e.Verdict.Category}
 	t := k.templates[key]
 	if t == nil {
 		if len(k.templates) >= k.config.MaxTemplates {
@@ -472,7 +472,7 @@ func (k *Counter) addTemplate(seconds int64, e *event.Event, n int64) {
 			k.delta.Templates = append([]TemplateCount(nil), k.delta.Templates...)
 			for i := range k.delta.Templates {
 				d := &k.delta.Templates[i]
-				k.templates[templateKey{d.Hash, d.Provider, d.Category}] = &template{d.Text, int32(i)}
+				k.templates[templateKey{d.Hash, k.provider(d.Provider), d.Category}] = &template{d.Text, int32(i)}
 			}
 			if len(k.templates) >= k.config.MaxTemplates {
 				return
