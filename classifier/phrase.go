@@ -71,9 +71,9 @@ func newPhraseCompiler() *phraseCompiler {
 	const many = 1 << 14 // so that they need not grow while the shipped rules are compiled
 	c := &phraseCompiler{
 		terms: trieBuilder{terms: make(map[string]term, many)}, keep: newLexicon(), all: newLexicon(),
-		classes: make(map[string]symbol, many), nodes: make(map[edgeKey]int32, many),
+		classes: make(map[string]symbol, many/2), nodes: make(map[edgeKey]int32, many),
 		order: make([]edgeKey, 0, many), classesOf: make([]completion, 0, many), phrases: make([]completion, 0, many),
-		words: map[string][]string{}, opening: map[string]bool{}, parts: make(map[string][]symbol, many),
+		words: map[string][]string{}, opening: map[string]bool{}, parts: make(map[string][]symbol, many/2),
 	}
 	c.all.every = true
 	for _, m := range maskNames {
