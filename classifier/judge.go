@@ -28,7 +28,6 @@ type result struct {
 	category    event.Category
 	secondary   event.Category
 	persistence event.Persistence
-	rank        uint8
 }
 
 // evidence is a rule whose conditions hold.
@@ -185,7 +184,7 @@ func (j *judge) verdict(q *query) result {
 	if best >= 0 {
 		w := j.found[best]
 		r := &t.rules[w.rule]
-		res.rule, res.rank, res.category, res.secondary = w.rule, w.rank, r.category, r.secondary
+		res.rule, res.category, res.secondary = w.rule, r.category, r.secondary
 		res.blocklist = r.blocklist
 		if res.secondary == event.Unset {
 			res.secondary = j.second(w)

@@ -260,7 +260,7 @@ func lowerWord(w uint64) uint64 {
 	return w | capital>>2
 }
 
-// asciiPrefix returns how many ASCII letters b begins with.
+// letters returns how many ASCII letters b begins with.
 func letters(b []byte) int {
 	n := 0
 	for ; n+8 <= len(b); n += 8 {

@@ -135,7 +135,7 @@ func TestPhrasesAgreeWithPlainSearch(t *testing.T) {
 }
 
 // The trie finds each word, and each beginning of it that is a stem, and
-// nothing else.
+// nothing else; and each word knows the longest such beginning.
 func TestWordTrie(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		words := rapid.SliceOfNDistinct(rapid.StringMatching(`[a-cü]{1,6}\*?`), 1, 60, rapid.ID[string]).Draw(t, "words")
@@ -143,7 +143,22 @@ func TestWordTrie(t *testing.T) {
 		for _, w := range words {
 			b.term(w)
 		}
-		trie, _ := b.build()
+		trie, stems := b.build()
+		for _, w := range words {
+			longest := ""
+			for _, x := range words {
+				if stem, ok := strings.CutSuffix(x, "*"); ok && x != w && strings.HasPrefix(strings.TrimSuffix(w, "*"), stem) && len(x) > len(longest) {
+					longest = x
+				}
+			}
+			got := ""
+			if t := stems[b.terms[w]]; t != noTerm {
+				got = b.names[t]
+			}
+			if got != longest {
+				t.Fatalf("%q begins with the stem %q, want %q, of %v", w, got, longest, words)
+			}
+		}
 		word := rapid.StringMatching(`[a-cü]{1,8}`).Draw(t, "word")
 		var got []string
 		state := trie[0]
