@@ -41,8 +41,10 @@ type found struct {
 	domain, provider, category string
 	shared                     bool // by many
 	fired, resolved            int
+	again                      []int // when it fired after it had ended or had been going on for long
 	flaps                      int
 	inhibited                  bool
+	state                      spike.State
 }
 
 // candidate is a detector that is measured.
@@ -92,6 +94,10 @@ func (o *ours) minute(m int, _ *generator, rows []spike.Row) error {
 			o.byID[a.ID] = f
 			o.all = append(o.all, f)
 		}
+		if a.State == spike.Firing && (f.state == spike.Resolved || f.state == spike.Persisting) {
+			f.again = append(f.again, m)
+		}
+		f.state = a.State
 		f.flaps = a.Flaps
 		f.inhibited = f.inhibited && a.Inhibited
 		if f.resolved = 0; a.State == spike.Resolved {
@@ -205,9 +211,20 @@ func Run(s Scenario, o Options) ([]Score, error) {
 // after is for how many minutes after its end an incident may still be found.
 const after = 5
 
+// when is the minute of the incident in which the alert fired for the first time,
+// or again after an earlier one; -1 if in none.
+func (f *found) when(x *Incident) int {
+	for _, m := range append([]int{f.fired}, f.again...) {
+		if m >= x.from && m < x.to+after {
+			return m
+		}
+	}
+	return -1
+}
+
 // is reports whether the alert is about the incident.
 func (f *found) is(x *Incident, g *generator) bool {
-	if f.fired < x.from || f.fired >= x.to+after {
+	if f.when(x) < 0 {
 		return false
 	}
 	switch x.script {
@@ -257,7 +274,7 @@ func (sc *Score) single(g *generator, alerts []*found, surges map[[2]string][][2
 			continue
 		}
 		hits[bin]++
-		delay := float64(first.fired - x.from + 1)
+		delay := float64(first.when(x) - x.from + 1)
 		delays10 = append(delays10, delay)
 		if bin == 2 {
 			delays100 = append(delays100, delay)
@@ -326,7 +343,7 @@ func (sc *Score) script(g *generator, alerts []*found) {
 			continue
 		}
 		hits++
-		delay := float64(first.fired - x.from + 1)
+		delay := float64(first.when(x) - x.from + 1)
 		delays = append(delays, delay)
 		if delay <= 15 {
 			soon++

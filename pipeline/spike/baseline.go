@@ -20,6 +20,9 @@ const (
 	poolEvery = 10
 	// maxWeight bounds the part that one series has in its parent's ratio.
 	maxWeight = 0.1
+	// slack is the multiple of the usual that is no rise yet: ratios drift, by the
+	// hour of the day and with what is sent.
+	slack = 1.15
 	// maxNull bounds the upper bound of the usual ratio.
 	maxNull = 0.6
 	// The dispersion starts at dispersionV / dispersionE.
@@ -78,7 +81,7 @@ func (d *Detector) baseline(s *series) baseline {
 	var b baseline
 	b.phi = s.dispersion()
 	b.p = min(d.usual(s), maxNull)
-	b.u = min(b.p*upper(a0+float64(s.a)/b.phi), maxNull)
+	b.u = min(b.p*max(slack, upper(a0+float64(s.a)/b.phi)), maxNull)
 	return b
 }
 

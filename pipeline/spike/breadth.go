@@ -22,10 +22,7 @@ const (
 	forgetRecent = 64
 	// leastMany series have to rise.
 	leastMany = 4
-	// manySlack is the multiple of the usual that is tested against, since ratios
-	// drift together: by the hour of the day, with what is sent; manyTimes is how
-	// many times of that it is tested for.
-	manySlack = 1.15
+	// manyTimes is how many times the usual with its slack is tested for.
 	manyTimes = 2
 	// takesPart is how probable it is that a large series rises with the others, and
 	// mostEvidence what one series can add.
@@ -37,7 +34,7 @@ const (
 	manyBack = 1.3
 	// manyFor is for how many series' worth of the budget of false alarms a group
 	// stands. It is measured rather than derived: the bound is far from tight.
-	manyFor = 1200
+	manyFor = 150
 	// sameEvidence is the part of a group's evidence that a narrower group must have
 	// to be the better explanation.
 	sameEvidence = 0.7
@@ -105,8 +102,7 @@ type group struct {
 // takes part with a probability of takesPart, so that one which does not fail more
 // cannot outweigh the others.
 func (s *series) evidence(fade float32) float64 {
-	phi := s.dispersion()
-	x := 2 * float64(fade) * (float64(s.rk)*logManyTimes - float64(s.re)*(manySlack*(manyTimes-1))) / phi
+	x := 2 * float64(fade) * (float64(s.rc)*logManyTimes - alone(s.dispersion())*float64(s.re)*(slack*(manyTimes-1)))
 	if s.re*fade > 1 {
 		x = math.Log(1 - takesPart + takesPart*math.Exp(min(x, mostEvidence+1)))
 	}
@@ -301,7 +297,7 @@ func (d *Detector) fireMany(m int32, g *group, members []int32) {
 	a.Failures, a.Attempts, a.expected = int64(g.k), int64(g.n), float64(g.e)
 	a.phi, a.Dispersion = d.dispersion(members), d.dispersion(members)
 	a.Usual = a.expected / float64(g.n)
-	a.Null = min(a.Usual*manySlack, maxNull)
+	a.Null = min(a.Usual*slack, maxNull)
 	a.Score, a.Threshold = float64(g.evidence), d.rules[key.rule].h-math.Log(manyFor)
 	// The reverse test is in multiples of what is usual. What is measured when it
 	// fires is more than is true on average.
@@ -456,7 +452,7 @@ func (d *Detector) disband(m int32, a *alert) {
 		s := &d.series[i]
 		d.thaw(i)
 		s.flags &^= flagHeld
-		s.rk, s.re = 0, 0 // what was is told
+		s.rk, s.rc, s.re = 0, 0, 0 // what was is told
 		own := d.alertOf(i)
 		if own == nil || own.Incident != a.ID || !own.State.Open() {
 			continue
@@ -506,7 +502,7 @@ func (d *Detector) advanceBreadth(m int32, a *alert) {
 	a.expected += e
 	a.Usual = a.expected / float64(a.Attempts)
 	a.measure()
-	gain := weighedE*(a.high-a.low) - weighedK*math.Log(a.high/a.low)
+	gain := (weighedE*(a.high-a.low) - weighedK*math.Log(a.high/a.low)) / a.phi
 	if a.reverse(m, weighedK, weighedE, gain) {
 		if level := a.calmK / a.calmN; level > 2*a.low && a.calmK >= 3 {
 			// Not as bad as it was, but far from usual.

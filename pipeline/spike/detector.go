@@ -226,6 +226,9 @@ func (d *Detector) compile(r Rule) {
 	// The bound of Lorden: a false alarm every e^h windows at most; three
 	// alternatives are tried at once.
 	c.h = math.Log(1000*1440/r.Budget) + math.Log(3)
+	if r.Kind == Ratio {
+		c.h -= math.Log(loose)
+	}
 
 	v := view{filter: [nameKinds][]string{ofProvider: r.Match.Providers, ofDomain: r.Match.SenderDomains, ofSource: r.Match.Sources, ofHost: r.Match.Hosts}}
 	for i, dim := range nameDimensions {

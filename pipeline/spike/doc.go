@@ -18,7 +18,7 @@
 //     the same time, one alert for what they share is raised and those of its
 //     members are inhibited (breadth.go).
 //   - The excess is traced to hosts, streams, sources and so on (explain.go).
-//   - An alert ends once the evidence for the usual ratio is 100:1 (ratio.go). What
+//   - An alert ends once the evidence for the usual ratio is 300:1 (ratio.go). What
 //     was counted during an alert is not learned.
 //
 // Other kinds of rules: volume.go (silence, drop, surge), threshold.go (fixed

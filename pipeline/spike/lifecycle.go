@@ -214,7 +214,7 @@ func (a *alert) restart(m int32) { a.score, a.calm, a.calmK, a.calmN = 0, m, 0, 
 // reverse adds the evidence of a minute to the reverse test, and reports whether
 // things are as usual again.
 func (a *alert) reverse(m int32, k, n, gain float64) bool {
-	if a.score += gain / a.phi; a.score <= 0 {
+	if a.score += gain; a.score <= 0 {
 		a.restart(m + 1)
 		return false
 	}
@@ -226,7 +226,7 @@ func (a *alert) reverse(m int32, k, n, gain float64) bool {
 // surely is the ratio of k in n that the reverse test takes to go on: less than
 // what was counted, the more so the less that was, because an alert fires when
 // chance adds to what is true. Where counts vary more than by chance, the evidence
-// is divided by that already.
+// is of clumps, which is less already.
 func (a *alert) surely(k, n float64) float64 {
 	less := max(0.5, 1-1.25/(a.phi*a.phi*math.Sqrt(max(k, 1))))
 	return min(max(less*k/n, 1.5*a.low), 1-(1-a.low)/3)
@@ -284,8 +284,7 @@ func (d *Detector) advanceSeries(m int32, a *alert) {
 	a.Attempts += int64(n)
 	a.expected += float64(n * a.Usual)
 	a.measure()
-	gain := k*math.Log(a.low/a.high) + (n-k)*math.Log((1-a.low)/(1-a.high))
-	if a.reverse(m, k, n, gain) {
+	if a.reverse(m, k, n, -odds(k, n, a.low, a.high, a.phi)) {
 		if level := a.calmK / a.calmN; level > 2*a.low && a.calmK >= 3 {
 			// Not as bad as it was, but far from usual.
 			a.high = a.surely(a.calmK, a.calmN)

@@ -8,6 +8,10 @@ import (
 
 // How a rise is noticed, and its end.
 const (
+	// loose is how many times fewer false alarms come than the bound allows where
+	// ratios do not drift, at the least: the gates and the upper bound of the usual
+	// keep the others away. It is measured rather than derived.
+	loose = 4
 	// longest is after how many minutes of undecided evidence it is learned.
 	longest = 12 * 60
 	// faint is the score below which an excursion is over at a minute without
@@ -18,8 +22,8 @@ const (
 	watchAbove = 2
 	// raisedAbove is the score of a series that rises, be it not enough to fire.
 	raisedAbove = 4
-	// restore is the evidence that ends an alert: odds of 100:1.
-	restore = 4.6
+	// restore is the evidence that ends an alert: odds of 300:1.
+	restore = 5.7
 	// backTo is the multiple of the upper bound that counts as usual again.
 	backTo = 1.3
 	// quiet is how many minutes an alert stays open at least after firing, and
@@ -65,9 +69,9 @@ type series struct {
 	v, e float32 // squared deviations of minutes, and what chance would make
 
 	k uint32 // failures in the minute being judged
-	// For alerts of many: failures and those usual, both fading, up to the scope's
-	// last minute; and those usual in that minute.
-	rk, re, now float32
+	// For alerts of many: failures, their clumps and failures that are usual, all
+	// fading, up to the scope's last minute; and those usual in that minute.
+	rk, rc, re, now float32
 }
 
 // excursion is the undecided present of a series: the score of each alternative,
@@ -210,7 +214,12 @@ func (d *Detector) judgeSeries(m, i int32, attempts uint32, fade float32) {
 	p := min(d.usual(s), maxNull)
 	usual := float64(p * nf)
 	s.now = float32(usual)
+	c := kf
+	if k > 1 {
+		c = clumps(kf, usual, manyTimes*usual, alone(s.dispersion()))
+	}
 	s.rk = float32(s.rk*fade) + float32(k)
+	s.rc = float32(s.rc*fade) + float32(c)
 	s.re = float32(s.re*fade) + s.now
 	if n == 0 || s.flags&flagFiring != 0 {
 		return // an alert that fires looks at its counts itself
@@ -229,8 +238,7 @@ func (d *Detector) judgeSeries(m, i int32, attempts uint32, fade float32) {
 	undecided := false
 	for j, times := range alternatives {
 		p1 := min(times*b.u, 1-(1-b.u)/3)
-		gain := (kf*math.Log(p1/b.u) + (nf-kf)*math.Log((1-p1)/(1-b.u))) / b.phi
-		x.score[j] = max(0, x.score[j]+float32(gain))
+		x.score[j] = max(0, x.score[j]+float32(odds(kf, nf, b.u, p1, b.phi)))
 		undecided = undecided || x.score[j] > 0 && (k > 0 || x.score[j] > faint)
 	}
 	off := kf - float64(b.p*nf)

@@ -13,7 +13,7 @@ import (
 )
 
 // stateVersion is that of the form of State. It changes with the form.
-const stateVersion = 3
+const stateVersion = 4
 
 // ErrState means that a stored state cannot be used. The remedy is to begin anew
 // and judge the stored windows again.
@@ -296,7 +296,7 @@ func (c *coder) series(d *Detector, x *series) {
 	number(c, &x.flags)
 	number(c, &x.days)
 	c.minute(&x.last)
-	c.float32(&x.a, &x.b, &x.v, &x.e, &x.monthA, &x.monthB, &x.rk, &x.re)
+	c.float32(&x.a, &x.b, &x.v, &x.e, &x.monthA, &x.monthB, &x.rk, &x.rc, &x.re)
 	open := x.excursion != 0
 	if c.bool(&open); !open {
 		return
