@@ -410,8 +410,8 @@ func isQuoted(b []byte) bool {
 }
 
 // splits reports whether b[i] separates words: punctuation, except what host
-// names and mangled letters are made of, and a full stop without the space
-// after it ("rejected.Please").
+// names and mangled letters are made of, and full stops in a row or without the
+// space after it ("denied...5f3e", "rejected.Please").
 func splits(b []byte, i int) bool {
 	switch b[i] {
 	case ':', '=', '&', '+', '~', '%', '\'', '@', ' ':
@@ -419,7 +419,8 @@ func splits(b []byte, i int) bool {
 	case '?':
 		return i == 0 || class[b[i-1]]&letter == 0 && b[i-1] != '?' || i+1 < len(b) && class[b[i+1]]&letter == 0 && b[i+1] != '?'
 	case '.':
-		return i > 0 && i+2 < len(b) && isLower(b[i-1]) && b[i+1] >= 'A' && b[i+1] <= 'Z' && isLower(b[i+2])
+		return i > 0 && b[i-1] == '.' || i+1 < len(b) && b[i+1] == '.' ||
+			i > 0 && i+2 < len(b) && isLower(b[i-1]) && b[i+1] >= 'A' && b[i+1] <= 'Z' && isLower(b[i+2])
 	}
 	return false
 }
@@ -712,8 +713,8 @@ func isIP(b []byte) bool {
 
 // unwrap cuts what our own MTA put around a reply, and returns the stage if the
 // wrapper names it: "host H[ip] said: … (in reply to RCPT TO command)",
-// "refused to talk to me:", "smtp;", Exim's "SMTP error from remote mail server
-// after RCPT TO:<a>:". It cuts only what is followed by a reply code, so that
+// "refused to talk to me:", "smtp;", IronPort's quotes, Exim's "SMTP error from
+// remote mail server after RCPT TO:<a>:". It cuts only what is followed by a reply code, so that
 // words are never lost.
 func unwrap(b []byte) ([]byte, event.Stage) {
 	stage := event.StageUnknown
@@ -743,6 +744,9 @@ func unwrap(b []byte) ([]byte, event.Stage) {
 			}
 		}
 	}
+	if rest := ironPort(b); rest != nil {
+		return rest, event.StageRcpt
+	}
 	const exim = "SMTP error from remote mail server after "
 	if i := bytes.Index(b, []byte(exim)); i >= 0 {
 		rest := b[i+len(exim):]
@@ -761,6 +765,25 @@ func unwrap(b []byte) ([]byte, event.Stage) {
 		}
 	}
 	return b, stage
+}
+
+// ironPort returns the reply that Cisco's gateways quote if a recipient was
+// refused: "5.1.0 - Unknown address error 550-'5.7.1 …' (delivery attempts: 0)".
+// The gateway calls every refusal so; only the quoted reply tells why.
+func ironPort(b []byte) []byte {
+	const words = " - Unknown address error "
+	i := bytes.Index(b, []byte(words))
+	if i < 0 {
+		return nil
+	}
+	b = b[i+len(words):]
+	if !startsWithCode(b) || len(b) < 6 || b[4] != '\'' {
+		return nil
+	}
+	if end := lastIndex(b, "'"); end > 4 && (end+1 == len(b) || b[end+1] == ' ') {
+		return b[:end]
+	}
+	return b
 }
 
 // lastIndex is bytes.LastIndex, faster for what is mostly absent.

@@ -41,6 +41,7 @@ func TestNormalise(t *testing.T) {
 		{"underscores and hyphens", "BAD_RECIPIENT e-mail", "bad recipient e mail"},
 		{"full stops", "Rejected. Go away.", "rejected . go away"},
 		{"full stop without a space", "rejected.Please go", "rejected . please go"},
+		{"full stops in a row", "denied...5f3e2b1a...", "denied . N"},
 		{"accents", "Boîte Größe ŁÓDŹ İ", "boite grosse lodz i"},
 		{"Latin-1", "Bo\xeete pleine", "boite pleine"},
 		{"UTF-8 read as Latin-1", "BoÃ®te dÃ©jÃ\u00a0 pleine", "boite deja pleine"},
@@ -54,6 +55,9 @@ func TestNormalise(t *testing.T) {
 		{"nothing", "", ""},
 		{"only a code", "550 5.1.1", ""},
 		{"wrapper", "host mx.example.com[192.0.2.1] said: 550 no (in reply to RCPT TO command)", "no"},
+		{"IronPort's quotes", "5.1.0 - Unknown address error 550-'5.7.1 no relaying' (delivery attempts: 0)", "no relaying"},
+		{"IronPort's quotes cut off", "5.1.0 - Unknown address error 550-'5.7.1 can't relay fo", "cant relay fo"},
+		{"IronPort without a quote", "5.1.0 - Unknown address error", "unknown address error"},
 		{"said without a reply", "he said: no", "he said no"},
 	} {
 		if got := normalised(c, tt.text); got != tt.want {
