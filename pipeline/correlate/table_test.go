@@ -311,8 +311,8 @@ func TestMemory(t *testing.T) {
 	tab.Changes(func(uint64, []byte) {}, func(uint64) {})
 	perMessage := float64(heap()-before) / n
 	t.Logf("%.1f bytes a message", perMessage)
-	if perMessage > 60 {
-		t.Errorf("%.1f bytes a message, want at most 60", perMessage)
+	if perMessage > 48 {
+		t.Errorf("%.1f bytes a message, want at most 48", perMessage)
 	}
 	if messages, _ := tab.Len(); messages != n {
 		t.Fatal("messages are missing")
