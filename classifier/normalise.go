@@ -300,6 +300,14 @@ func (t *text) mask(m string) {
 // number, an id, or words joined by punctuation. Its bytes have no marks that are
 // not in found.
 func (t *text) chunk(b []byte, found uint16, start bool, keep *lexicon) {
+	if found&markHigh != 0 && found&(markAt|markDot) != 0 {
+		if from, to := nameAmid(b); to > 0 {
+			t.chunk(b[:from], found, start, keep)
+			t.chunk(b[from:to], found&^markHigh, start && from == 0, keep)
+			t.chunk(b[to:], found, false, keep)
+			return
+		}
+	}
 	if found&markAt != 0 {
 		if at := bytes.LastIndexByte(b, '@'); at > 0 && at+1 < len(b) {
 			t.mask(maskAddress)
@@ -363,6 +371,35 @@ func (t *text) chunk(b []byte, found uint16, start bool, keep *lexicon) {
 		b = b[n+1:]
 	}
 }
+
+// nameAmid finds an address, a host name or a number with dots amid a sentence of
+// a script without spaces ("用户bob@example.com不存在"), so that it does not hide
+// the sentence. In a chunk that is a name as a whole, to is 0.
+func nameAmid(b []byte) (from, to int) {
+	for i := 0; i < len(b); {
+		if b[i] >= utf8.RuneSelf {
+			i++
+			continue
+		}
+		end := i
+		for end < len(b) && b[end] < utf8.RuneSelf {
+			end++
+		}
+		before, _ := utf8.DecodeLastRune(b[:i])
+		after, _ := utf8.DecodeRune(b[end:])
+		name := bytes.TrimFunc(b[i:end], func(r rune) bool { return class[r]&(letter|digit) == 0 })
+		if (i > 0 || end < len(b)) && (i == 0 || spaceless(before)) && (end == len(b) || spaceless(after)) &&
+			b[i] != '@' && b[end-1] != '@' && bytes.ContainsAny(name, ".@") {
+			return i, end
+		}
+		i = end
+	}
+	return 0, 0
+}
+
+// spaceless reports whether r is of the scripts of East Asia, or their
+// punctuation.
+func spaceless(r rune) bool { return r >= 0x2e80 && r != utf8.RuneError }
 
 // Marks of bytes that need a closer look, besides their classes.
 const (
@@ -518,7 +555,12 @@ func (t *text) dotted(b []byte, keep *lexicon) bool {
 	if w := keep.name(name); w != nil {
 		t.folded(w)
 	} else if last := name[bytes.LastIndexByte(name, '.')+1:]; len(last) > 0 && class[last[0]] == digit {
-		t.mask(maskNumber)
+		if n := letters(b); n > 0 && isIP(b[n:]) { // IP192.0.2.1
+			t.word(b, n)
+			t.mask(maskIP)
+		} else {
+			t.mask(maskNumber)
+		}
 	} else {
 		t.mask(maskHost)
 	}
