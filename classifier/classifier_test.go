@@ -296,3 +296,25 @@ providers:
 		t.Errorf("lint of own rules: %v, want one fault: own_words has no example", lint)
 	}
 }
+
+func TestLintOneWordLeft(t *testing.T) {
+	file := write(t, t.TempDir(), "own.yaml", `
+rules:
+  - id: own
+    category: local_hold
+    any:
+      - 'it is being zonked'
+      - zonked
+      - '(is zonked|gone away)'
+      - 'zonked twice'
+    examples: [550 zonked]
+`)
+	c, err := New(Options{RuleFiles: []string{file}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lint := c.Lint()
+	if len(lint) != 1 || lint[0].Line != 6 || !strings.Contains(lint[0].Problem, "one word is left") {
+		t.Errorf("lint: %v, want one fault: the phrase in line 6 asks for one word", lint)
+	}
+}

@@ -78,7 +78,7 @@ func (s *Session) ask(r *compiledRule, example string) query {
 
 // Lint returns what is doubtful about the rules: no examples, phrases written
 // twice, phrases that can never decide because a stronger rule has them too,
-// and rules that look for a single common word.
+// phrases of which one word is left, and rules that look for a single common word.
 func (c *Classifier) Lint() []Fault {
 	var f faults
 	t := c.t
@@ -114,6 +114,14 @@ func (c *Classifier) Lint() []Fault {
 					f.add(u.place, a.id, "remove it from the rule that should not have it", "the phrase %q never decides: rule %s (%s) has it too and is stronger", u.s, b.id, b.category)
 				}
 			}
+		}
+	}
+	// "The address is in" looks like more than it asks for.
+	for index, m := range t.senses {
+		p := &t.phrases[index]
+		if m.rule >= 0 && m.bit == bitAny && m.words == 1 && len(strings.Fields(p.s)) > 1 && !strings.ContainsAny(p.s, "({") {
+			r := &t.rules[m.rule]
+			f.add(p.place, r.id, "write that word alone if it is enough, else add one that carries meaning", "of the phrase %q one word is left, as the others are skipped", p.s)
 		}
 	}
 	// A single word that many other rules' examples contain decides too much.
