@@ -83,6 +83,23 @@ func TestEveryKindHasDocs(t *testing.T) {
 	}
 }
 
+// What the configuration allows the program makes.
+func TestEveryKindIsMade(t *testing.T) {
+	for file, of := range map[string]reflect.Type{
+		"internal/app/build.go":  reflect.TypeFor[config.Source](),
+		"internal/app/sinks.go":  reflect.TypeFor[config.Sink](),
+		"internal/app/notify.go": reflect.TypeFor[config.Notifier](),
+	} {
+		f, _ := of.FieldByName("Kind")
+		code := read(t, file)
+		for word := range strings.SplitSeq(f.Tag.Get("enum"), ",") {
+			if !regexp.MustCompile(`\n\t+case .*"` + word + `".*:\n`).MatchString(code) {
+				t.Errorf("%s has no case of kind %s", file, word)
+			}
+		}
+	}
+}
+
 func TestCategoriesAreCounted(t *testing.T) {
 	if want := fmt.Sprintf("%d categories", len(event.Categories())); !strings.Contains(read(t, "README.md"), want) {
 		t.Errorf("README.md does not say that there are %s", want)
