@@ -36,6 +36,7 @@ type result struct {
 	took    float64
 	figures []string
 	skipped string // why
+	said    []byte // the end of what it printed
 }
 
 func main() {
@@ -83,6 +84,13 @@ func run(full, own bool, only, write, from, keep string) error {
 		fmt.Printf("%-8s %s\n", verdict, f.name)
 		if note != "" {
 			fmt.Printf("         %s\n", strings.ReplaceAll(note, "<br>", "\n         "))
+		}
+		if verdict == "FAILS" {
+			for _, t := range f.tests {
+				if r := results[t]; r != nil && r.status == "fail" {
+					fmt.Printf("%s\n", r.said)
+				}
+			}
 		}
 	}
 	if write != "" {
@@ -150,6 +158,9 @@ func try(chosen []fault, full bool, keep string, results map[string]*result) err
 	return nil
 }
 
+// maxSaid is how much of what a failed test printed is shown.
+const maxSaid = 4000
+
 // module is what package names begin with.
 const module = "github.com/bouncemeter/bouncemeter/"
 
@@ -175,6 +186,8 @@ func parse(r io.Reader, results map[string]*result) error {
 		}
 		switch e.Action {
 		case "output":
+			res.said = append(res.said, e.Output...)
+			res.said = res.said[max(0, len(res.said)-maxSaid):]
 			if _, text, ok := strings.Cut(e.Output, figureMark); ok {
 				res.figures = append(res.figures, strings.TrimSpace(text))
 			}

@@ -154,10 +154,12 @@ func rotateUnderLoad(t *testing.T, m *mailer, options, state string) (site *rig.
 	}()
 	var r result
 	for running := true; running; rotations++ {
+		pause := time.After(1100 * time.Millisecond) // dateformat has seconds
 		select {
 		case r = <-done:
 			running = false
-		case <-time.After(1100 * time.Millisecond): // dateformat has seconds
+			<-pause
+		case <-pause:
 		}
 		if rotations == 1 {
 			d.Stop(t)
