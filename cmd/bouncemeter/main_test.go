@@ -190,7 +190,7 @@ func TestMistakes(t *testing.T) {
 		{[]string{"report", "--timezone", "Nowhere/Else", bad}, 2, []string{"Nowhere/Else"}},
 		{[]string{"report", "--ledger", "x", bad}, 2, []string{"either"}},
 		{[]string{"report", "--last", "1d", bad}, 2, []string{"--ledger"}},
-		{[]string{"report", filepath.Join(t.TempDir(), "none.log")}, 1, []string{"none.log", "no such file"}},
+		{[]string{"report", filepath.Join(t.TempDir(), "none.log")}, 1, []string{"none.log: no such file", "spelling mistake"}},
 		{[]string{"report", t.TempDir()}, 1, []string{"folder"}},
 		{[]string{"report", "--ledger", filepath.Join(t.TempDir(), "none.db")}, 1, []string{"none.db"}},
 		{[]string{"check", "-c", bad}, 2, []string{bad + ":2: sources[0].kind", bad + ":3: limts", "did you mean limits"}},

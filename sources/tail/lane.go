@@ -679,6 +679,12 @@ func unreadable(path string, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("read %s: %w; let the user of this process read it, for instance by adding it to the group of the file (often adm), and search its folder", path, fs.ErrPermission)
 	}
+	if p := (*fs.PathError)(nil); errors.As(err, &p) && p.Path == path {
+		err = p.Err // the path is told once
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read %s: %w; look for the log's name with ls, or for a spelling mistake", path, err)
+	}
 	return fmt.Errorf("read %s: %w", path, err)
 }
 
