@@ -54,7 +54,10 @@ func foreign(line []byte) Foreign {
 		}
 	}
 	if line[0] == '{' || hasPrefix(line, "[{") {
-		return ForeignJSON
+		// A name follows; binary data has a brace here and there, too.
+		if name := bytes.TrimLeft(line, "[{ \t"); len(name) > 0 && name[0] == '"' {
+			return ForeignJSON
+		}
 	}
 	for _, start := range [...]string{"__CURSOR=", "__REALTIME_TIMESTAMP=", "_SYSTEMD_UNIT="} {
 		if hasPrefix(line, start) {
