@@ -5,7 +5,7 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /image/usr/bin/bouncemeter ./cmd/bouncemeter \
+RUN CGO_ENABLED=0 go build -trimpath -pgo=cmd/bouncemeter/release.pgo -ldflags="-s -w" -o /image/usr/bin/bouncemeter ./cmd/bouncemeter \
  && CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /traffic/usr/bin/traffic ./internal/simulate/cmd/traffic \
  && mkdir -p /image/var/lib/bouncemeter /image/var/log/mail /image/tmp /traffic/var/log/mail \
  && install -D /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt \

@@ -30,7 +30,7 @@ go build -trimpath -buildvcs=false -o "$work/sbom" ./internal/sbom
 for ARCH in $archs; do
 	export ARCH STAGE=$work/$ARCH
 	mkdir -p "$STAGE"
-	GOARCH=$ARCH go build -trimpath -buildvcs=false -ldflags="-s -w -buildid= -X main.version=$VERSION" -o "$STAGE/bouncemeter" ./cmd/bouncemeter
+	GOARCH=$ARCH go build -trimpath -pgo=cmd/bouncemeter/release.pgo -buildvcs=false -ldflags="-s -w -buildid= -X main.version=$VERSION" -o "$STAGE/bouncemeter" ./cmd/bouncemeter
 	"$work/sbom" "$VERSION" "$STAGE/bouncemeter" >"$STAGE/bouncemeter.cdx.json"
 	"$work/host" man | gzip -9n >"$STAGE/bouncemeter.1.gz"
 	for shell in bash zsh fish; do "$work/host" completion $shell >"$STAGE/bouncemeter.$shell"; done

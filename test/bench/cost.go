@@ -27,10 +27,11 @@ func costs(svg string, largest int64) (string, error) {
 	defer os.RemoveAll(dir)
 	binary := filepath.Join(dir, "bouncemeter")
 	maker := filepath.Join(dir, "mkmaillog")
-	for path, pkg := range map[string]string{binary: "./cmd/bouncemeter", maker: "./internal/simulate/cmd/mkmaillog"} {
-		if out, err := exec.Command("go", "build", "-o", path, pkg).CombinedOutput(); err != nil {
-			return "", fmt.Errorf("build: %w\n%s", err, out)
-		}
+	if err := errors.Join(
+		build(binary, "./cmd/bouncemeter", releaseFlags...),
+		build(maker, "./internal/simulate/cmd/mkmaillog"),
+	); err != nil {
+		return "", err
 	}
 	report := program{args: []string{binary, "report", "-o", "json"}}
 	log := filepath.Join(dir, "mail.log")

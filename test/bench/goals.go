@@ -48,10 +48,11 @@ func goals() (string, error) {
 	}
 	defer os.RemoveAll(dir)
 	binary, maker := filepath.Join(dir, "bouncemeter"), filepath.Join(dir, "mkmaillog")
-	for path, pkg := range map[string]string{binary: "./cmd/bouncemeter", maker: "./internal/simulate/cmd/mkmaillog"} {
-		if out, err := exec.Command("go", "build", "-o", path, pkg).CombinedOutput(); err != nil {
-			return "", fmt.Errorf("build: %w\n%s", err, out)
-		}
+	if err := errors.Join(
+		build(binary, "./cmd/bouncemeter", releaseFlags...),
+		build(maker, "./internal/simulate/cmd/mkmaillog"),
+	); err != nil {
+		return "", err
 	}
 	var all []goal
 	for _, part := range []func() ([]goal, error){

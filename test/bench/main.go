@@ -76,6 +76,18 @@ func main() {
 	}
 }
 
+// releaseFlags is what configs/package/build.sh builds the program with.
+var releaseFlags = []string{"-trimpath", "-pgo=cmd/bouncemeter/release.pgo"}
+
+// build builds a package of this module.
+func build(path, pkg string, flags ...string) error {
+	args := append([]string{"build", "-o", path}, flags...)
+	if out, err := exec.Command("go", append(args, pkg)...).CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+	}
+	return nil
+}
+
 func run(size, slow string, rounds int, write string) error {
 	dir, err := os.MkdirTemp("", "bouncemeter-bench-")
 	if err != nil {
@@ -83,8 +95,8 @@ func run(size, slow string, rounds int, write string) error {
 	}
 	defer os.RemoveAll(dir)
 	binary := filepath.Join(dir, "bouncemeter")
-	if out, err := exec.Command("go", "build", "-o", binary, "./cmd/bouncemeter").CombinedOutput(); err != nil {
-		return fmt.Errorf("build: %w\n%s", err, out)
+	if err := build(binary, "./cmd/bouncemeter", releaseFlags...); err != nil {
+		return err
 	}
 	long, short := filepath.Join(dir, "mail.log"), filepath.Join(dir, "short.log")
 	for path, size := range map[string]string{long: size, short: slow} {
