@@ -182,6 +182,11 @@ type Retention struct {
 	Alerts               time.Duration // changes of alerts that are over; zero: for ever
 }
 
+// Kept tells from when on counts are kept by the minute and by the hour, in Unix
+// seconds. What is older is kept by the hour, by the day, or without a time. It
+// never goes back.
+type Kept struct{ Minutes, Hours int64 }
+
 // DefaultRetention is what the daemon uses unless configured otherwise.
 var DefaultRetention = Retention{
 	Minutes: 8 * 24 * time.Hour, Hours: 62 * 24 * time.Hour, Days: 3 * 366 * 24 * time.Hour,

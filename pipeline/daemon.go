@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -73,6 +74,7 @@ func (o *Options) observeCommit(d time.Duration) {
 type Daemon struct {
 	o      Options
 	status statusBoard
+	kept   atomic.Pointer[ledger.Kept] // nil until the first roll-up
 }
 
 // New returns a daemon that has not started.
@@ -134,13 +136,14 @@ func (d *Daemon) rollup(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		started := time.Now()
-		err := d.o.Ledger.Rollup(ctx, d.o.Retention, started)
+		kept, err := d.o.Ledger.Rollup(ctx, d.o.Retention, started)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
 			d.o.Log.Error("roll-up failed and is tried again in an hour", "err", err)
 		default:
+			d.kept.Store(&kept)
 			d.o.Log.Debug("rolled up", "took", time.Since(started))
 		}
 		select {

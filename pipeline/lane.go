@@ -28,12 +28,14 @@ type runner struct {
 
 	state ledger.Lane
 	unit  unit
+	kept  *ledger.Kept // what the counter knows of
 	scanner
 	joiner
 	// read is the position after the last joined batch; state.Position is the
 	// committed one.
 	read      event.Position
 	committed time.Time // wall clock of the last commit
+	behind    bool      // more was waiting at the last commit
 	// pending is the commit that the ledger has not taken yet. What was counted
 	// is in it and nowhere else, and nothing is read until it is stored.
 	pending *ledger.Commit
@@ -77,6 +79,7 @@ func (r *runner) run(ctx context.Context) error {
 		err := r.lane.Read(ctx, &r.unit.batch)
 		if err == nil {
 			failpoint.BatchRead.Hit()
+			r.keep()
 			process(&r.scanner, &r.joiner, &r.unit)
 			failpoint.BatchJoined.Hit()
 			r.read = r.unit.batch.Next
@@ -120,7 +123,7 @@ func (r *runner) open(ctx context.Context) error {
 		return err
 	}
 	r.status.update(func(s *LaneStatus) { s.Err = nil })
-	r.read, r.committed = r.state.Position, time.Now()
+	r.read, r.committed, r.behind = r.state.Position, time.Now(), true
 	if err := r.lane.Open(ctx, r.state.Position); err != nil {
 		return err
 	}
@@ -159,13 +162,25 @@ func (r *runner) resume(ctx context.Context) error {
 	return nil
 }
 
+// keep has what is old counted by the hour or day, as the ledger would, once it is
+// known what the ledger keeps.
+func (r *runner) keep() {
+	if kept := r.daemon.kept.Load(); kept != r.kept {
+		r.kept = kept
+		r.counter.Keep(kept.Minutes, kept.Hours)
+	}
+}
+
 // commitRows is how many rows a commit has at the most, more or less: it
 // bounds memory and the time of one transaction while catching up.
 const commitRows = 20_000
 
+// due reports whether to commit: in time, before what was counted takes too much
+// memory, and at once when the lane has caught up, since it may wait for its next
+// line.
 func (r *runner) due() bool {
 	return time.Since(r.committed) >= r.daemon.o.CommitEvery || r.counter.Size()+r.table.Pending() >= commitRows ||
-		slices.ContainsFunc(r.records, RecordWriter.Full)
+		r.behind && r.unit.batch.Lag == 0 || slices.ContainsFunc(r.records, RecordWriter.Full)
 }
 
 // commit makes the records durable that were handed on since the last commit,
@@ -197,7 +212,7 @@ func (r *runner) commit(ctx context.Context) error {
 	}
 	failpoint.CommitStored.Hit()
 	r.pending = nil
-	r.state.Position, r.committed = r.read, time.Now()
+	r.state.Position, r.committed, r.behind = r.read, time.Now(), r.unit.batch.Lag > 0
 	d.o.observeCommit(r.committed.Sub(started))
 	r.status.update(func(s *LaneStatus) {
 		s.Lag, s.Read, s.Err = r.unit.batch.Lag, r.committed, nil

@@ -58,8 +58,8 @@ type Ledger interface {
 	// Query returns grouped counts, most attempts first, or in order of time if
 	// Step is set.
 	Query(ctx context.Context, q ledger.Query) ([]ledger.Row, error)
-	// Rollup applies r as of now.
-	Rollup(ctx context.Context, r ledger.Retention, now time.Time) error
+	// Rollup applies r as of now, and returns what is kept from then on.
+	Rollup(ctx context.Context, r ledger.Retention, now time.Time) (ledger.Kept, error)
 	Close() error
 }
 

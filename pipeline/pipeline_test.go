@@ -130,6 +130,7 @@ type memoryLedger struct {
 	lines    window.Lines
 	last     int64
 	commits  int
+	kept     ledger.Kept
 	fail     func(commit int) (before, after error) // nil never fails
 }
 
@@ -183,8 +184,10 @@ func (l *memoryLedger) Commit(_ context.Context, c *ledger.Commit) error {
 }
 
 func (l *memoryLedger) Query(context.Context, ledger.Query) ([]ledger.Row, error) { return nil, nil }
-func (l *memoryLedger) Rollup(context.Context, ledger.Retention, time.Time) error { return nil }
-func (l *memoryLedger) Close() error                                              { return nil }
+func (l *memoryLedger) Rollup(context.Context, ledger.Retention, time.Time) (ledger.Kept, error) {
+	return l.kept, nil
+}
+func (l *memoryLedger) Close() error { return nil }
 
 func addCounts(to map[string]int64, d *window.Delta) {
 	for _, c := range d.Counts {
@@ -457,6 +460,68 @@ func run(t *testing.T, d *Daemon, lane Lane, span time.Duration) {
 		defer cancel()
 		if err := d.Run(ctx, []Input{input(lane)}); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// pausingLane has only its first lines for a while, and knows how many are left.
+type pausingLane struct {
+	memoryLane
+	first int
+	pause time.Duration
+}
+
+func (l *pausingLane) Read(ctx context.Context, b *event.Batch) error {
+	if l.next == l.first {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(l.pause):
+		}
+		l.first = len(l.lines)
+	}
+	err := l.memoryLane.Read(ctx, b)
+	b.Lag = int64(l.first - l.next)
+	return err
+}
+
+// A lane that has caught up commits at once, and from then on in time. What the
+// ledger keeps by the hour is counted by the hour.
+func TestCaughtUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newMemoryLedger()
+		l.kept = ledger.Kept{Minutes: 7200}
+		d := daemon(l)
+		d.o.CommitEvery = time.Minute
+		lane := &pausingLane{memoryLane{lines: []string{
+			"5000 A from shop.example", "5001 A delivered one.example", "5002 A removed x",
+			"7000 B delivered one.example", "7300 B delivered one.example",
+		}, batch: 1, idle: true}, 3, 30 * time.Second}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- d.Run(ctx, []Input{input(lane)}) }()
+		committed := func(want int64) {
+			t.Helper()
+			synctest.Wait()
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if l.position.Offset != want {
+				t.Errorf("committed up to %d, want %d", l.position.Offset, want)
+			}
+		}
+		committed(3)
+		time.Sleep(50 * time.Second)
+		committed(3)
+		time.Sleep(11 * time.Second)
+		committed(5)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		for _, start := range []int64{3600, 7260} {
+			if key := fmt.Sprint(start, event.Delivered, event.Unset, window.Unknown); l.counts[key] != 1 {
+				t.Errorf("%d counted at %d, want 1", l.counts[key], start)
+			}
 		}
 	})
 }

@@ -580,7 +580,7 @@ func testFromSQLite(t *testing.T, attempts []attempt) {
 	// What is old is summed up: counts stay, times become coarser.
 	short := ledger.DefaultRetention
 	short.Minutes, short.Hours, short.Days = time.Hour, 2*time.Hour, 48*time.Hour
-	if err := l.Rollup(t.Context(), short, time.Unix(epoch+30*86400, 0)); err != nil {
+	if _, err := l.Rollup(t.Context(), short, time.Unix(epoch+30*86400, 0)); err != nil {
 		t.Fatal(err)
 	}
 	rolled := fromLedger(t, l, 0, 0)

@@ -244,7 +244,7 @@ func testAlerts(t *testing.T, open Open) {
 	keep := keep
 	forever := func(after time.Duration) {
 		t.Helper()
-		if err := l.Rollup(t.Context(), keep, now.Add(after)); err != nil {
+		if _, err := l.Rollup(t.Context(), keep, now.Add(after)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -81,7 +81,7 @@ func Fill(tb testing.TB, l Ledger, days, perMinute int) {
 		if (at+minute)%hour == 0 {
 			c.Commit(d, nil, nil)
 			d.Counts = d.Counts[:0]
-			if err := l.Rollup(context.Background(), ledger.DefaultRetention, time.Unix(at+minute, 0)); err != nil {
+			if _, err := l.Rollup(context.Background(), ledger.DefaultRetention, time.Unix(at+minute, 0)); err != nil {
 				tb.Fatal(err)
 			}
 		}

@@ -416,7 +416,7 @@ var keep = ledger.Retention{
 
 func rollup(t *testing.T, l Ledger, at time.Time) {
 	t.Helper()
-	if err := l.Rollup(t.Context(), keep, at); err != nil {
+	if _, err := l.Rollup(t.Context(), keep, at); err != nil {
 		t.Fatalf("roll-up: %v", err)
 	}
 }
@@ -448,7 +448,7 @@ func testRollup(t *testing.T, open Open) {
 	l = reopened(t, l, open)
 	check()
 	// What is rolled up stays so, though more is kept from now on.
-	if err := l.Rollup(t.Context(), ledger.DefaultRetention, now); err != nil {
+	if _, err := l.Rollup(t.Context(), ledger.DefaultRetention, now); err != nil {
 		t.Fatal(err)
 	}
 	check()
@@ -461,14 +461,25 @@ func testRollup(t *testing.T, open Open) {
 	wantRows(t, l, ledger.Query{Since: 1})
 }
 
-// Counts that come after their time was rolled up are found where it is.
+// Counts that come after their time was rolled up are found where it is, whether
+// they were counted by the minute or, where no minutes are kept, by the hour or day.
 func testLate(t *testing.T, open Open) {
 	l := opened(t, open)
 	addCounts(t, l, count(sentGmail, noon, 1, 1))
-	rollup(t, l, now)
+	kept, err := l.Rollup(t.Context(), keep, now)
+	if want := (ledger.Kept{Minutes: noon - 6*hour, Hours: noon - 3*day - 12*hour}); err != nil || kept != want {
+		t.Fatalf("kept %v, error %v, want %v", kept, err, want)
+	}
 	late := []int64{noon - hour + 2*minute, noon - 8*hour + minute, noon - 4*day, noon - 50*day}
 	for _, at := range late {
-		addCounts(t, l, count(spfGmail, at, 3, 1))
+		addCounts(t, l, count(spfGmail, at, 1, 0))
+		switch {
+		case at < kept.Hours:
+			at = floor(at, day)
+		case at < kept.Minutes:
+			at = floor(at, hour)
+		}
+		addCounts(t, l, count(spfGmail, at, 2, 1))
 	}
 	check := func() {
 		t.Helper()
@@ -701,7 +712,7 @@ func testConcurrent(t *testing.T, open Open) {
 				return
 			default:
 			}
-			if err := l.Rollup(t.Context(), keep, now.Add(time.Duration(i)*time.Minute)); err != nil {
+			if _, err := l.Rollup(t.Context(), keep, now.Add(time.Duration(i)*time.Minute)); err != nil {
 				t.Errorf("roll-up: %v", err)
 				return
 			}
@@ -727,7 +738,7 @@ func testClosed(t *testing.T, open Open) {
 	if _, err := l.Query(t.Context(), ledger.Query{}); err == nil {
 		t.Error("a query after Close gave no error")
 	}
-	if err := l.Rollup(t.Context(), keep, now); err == nil {
+	if _, err := l.Rollup(t.Context(), keep, now); err == nil {
 		t.Error("a roll-up after Close gave no error")
 	}
 }

@@ -21,7 +21,7 @@ type Ledger interface {
 	Entries(ctx context.Context, lane ledger.LaneID, yield func(ledger.Entry) error) error
 	Commit(ctx context.Context, c *ledger.Commit) error
 	Query(ctx context.Context, q ledger.Query) ([]ledger.Row, error)
-	Rollup(ctx context.Context, r ledger.Retention, now time.Time) error
+	Rollup(ctx context.Context, r ledger.Retention, now time.Time) (ledger.Kept, error)
 	Close() error
 
 	// Lanes returns all lanes, by source and name.

@@ -280,10 +280,14 @@ func testModel(t *testing.T, newStore func(*testing.T) Open) {
 			"roll up": func(r *rapid.T) {
 				clock = clock.Add(time.Duration(rapid.Int64Range(0, 3*day).Draw(r, "seconds later")) * time.Second)
 				keep := draw.retention()
-				if err := l.Rollup(ctx, keep, clock); err != nil {
+				kept, err := l.Rollup(ctx, keep, clock)
+				if err != nil {
 					r.Fatal(err)
 				}
 				m.rollup(keep, clock)
+				if want := (ledger.Kept{Minutes: m.minutesFrom, Hours: m.hoursFrom}); kept != want {
+					r.Fatalf("kept %v, want %v", kept, want)
+				}
 			},
 			"restart": func(r *rapid.T) {
 				if err := l.Close(); err != nil {
@@ -427,7 +431,8 @@ func (d *drawer) commit(lane *laneModel) *ledger.Commit {
 	delta := &window.Delta{}
 	counts := make(map[countKey]bool)
 	for range d.int(0, 8, "counts") {
-		c := window.Count{Series: d.series(), Start: d.time(), Attempts: d.int(0, 1000, "attempts"), Firsts: d.int(0, 9, "firsts")}
+		start := floor(d.time(), rapid.SampledFrom([]int64{minute, minute, hour, day}).Draw(d.r, "grain"))
+		c := window.Count{Series: d.series(), Start: start, Attempts: d.int(0, 1000, "attempts"), Firsts: d.int(0, 9, "firsts")}
 		c.Late = d.int(0, c.Firsts, "late")
 		if k := (countKey{c.Start, "", *c.Series}); !counts[k] {
 			counts[k] = true

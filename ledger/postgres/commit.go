@@ -1,11 +1,9 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -121,32 +119,6 @@ func readMarks(ctx context.Context, tx pgx.Tx) (counts.Marks, error) {
 // tables are those of the grains.
 var tables = [counts.Grains]string{"count_minutes", "count_hours", "count_days", "count_totals"}
 
-// A countRow is a count on its way to a table.
-type countRow struct {
-	start            int64
-	series           int32
-	attempts, firsts int64
-	late             int64
-}
-
-// sortRows puts rows in the order of the tables, which is also that in which
-// all transactions touch them, and adds up those with the same key.
-func sortRows(rows []countRow) []countRow {
-	slices.SortFunc(rows, func(a, b countRow) int {
-		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.series, b.series))
-	})
-	kept := rows[:0]
-	for _, r := range rows {
-		if n := len(kept); n > 0 && kept[n-1].start == r.start && kept[n-1].series == r.series {
-			k := &kept[n-1]
-			k.attempts, k.firsts, k.late = k.attempts+r.attempts, k.firsts+r.firsts, k.late+r.late
-			continue
-		}
-		kept = append(kept, r)
-	}
-	return kept
-}
-
 // insertCounts adds to the grains; minutes alone have what came late, since
 // detection reads nothing else. Arrays are a third faster than to copy rows
 // into a temporary table first.
@@ -165,37 +137,23 @@ var insertCounts = func() (texts [counts.Grains]string) {
 }()
 
 // addCounts adds the rows to every grain that is to have them.
-func addCounts(b *pgx.Batch, m *counts.Marks, lane int64, rows []countRow) {
-	before := func(t int64) int {
-		n, _ := slices.BinarySearchFunc(rows, t, func(r countRow, t int64) int { return cmp.Compare(r.start, t) })
-		return n
-	}
+func addCounts(b *pgx.Batch, m *counts.Marks, lane int64, rows []counts.Row) {
 	for g, text := range insertCounts {
-		g := counts.Grain(g)
-		from, to := m.Bounds(g)
-		first := before(from)
-		take := rows[first:max(first, before(to))]
+		take := m.Take(counts.Grain(g), rows, nil)
 		if len(take) == 0 {
 			continue
-		}
-		if g != counts.Minutes {
-			take = slices.Clone(take)
-			for i := range take {
-				take[i].start = g.Floor(take[i].start)
-			}
-			take = sortRows(take)
 		}
 		n := len(take)
 		start, series, attempts, firsts, late := make([]int64, n), make([]int32, n), make([]int64, n), make([]int64, n), make([]int64, n)
 		for i, r := range take {
-			start[i], series[i], attempts[i], firsts[i], late[i] = r.start, r.series, r.attempts, r.firsts, r.late
+			start[i], series[i], attempts[i], firsts[i], late[i] = r.Start, int32(r.Series), r.Attempts, r.Firsts, r.Late
 		}
 		b.Queue(text, lane, start, series, attempts, firsts, late)
 	}
 }
 
 // countRows finds the rows of the series and sorts the counts.
-func (l *Ledger) countRows(ctx context.Context, added []window.Count) ([]countRow, error) {
+func (l *Ledger) countRows(ctx context.Context, added []window.Count) ([]counts.Row, error) {
 	if len(added) == 0 {
 		return nil, nil
 	}
@@ -226,12 +184,12 @@ func (l *Ledger) countRows(ctx context.Context, added []window.Count) ([]countRo
 			ids[i] = seen[added[i].Series]
 		}
 	}
-	rows := make([]countRow, len(added))
+	rows := make([]counts.Row, len(added))
 	for i := range added {
 		c := &added[i]
-		rows[i] = countRow{counts.Minutes.Floor(c.Start), ids[i], c.Attempts, c.Firsts, c.Late}
+		rows[i] = counts.Row{Start: counts.Minutes.Floor(c.Start), Series: int64(ids[i]), Attempts: c.Attempts, Firsts: c.Firsts, Late: c.Late}
 	}
-	return sortRows(rows), nil
+	return counts.Sort(rows), nil
 }
 
 // maxSeriesIDs bounds the memory for ids: they are looked up again once all

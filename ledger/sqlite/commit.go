@@ -88,13 +88,6 @@ func moveLane(w *conn, c *ledger.Commit, d *window.Delta) (applied bool, err err
 		ledger.ErrConflict, c.Lane, at.Segment, at.Offset, c.Expected.Segment, c.Expected.Offset)
 }
 
-// countRow is a count on its way to a table.
-type countRow struct {
-	start, series    int64
-	attempts, firsts int64
-	late             int64
-}
-
 // tables are those of the grains.
 var tables = [counts.Grains]string{"count_minutes", "count_hours", "count_days", "count_totals"}
 
@@ -126,35 +119,29 @@ func (l *Ledger) addCounts(w *conn, lane int64, added []window.Count) error {
 		if err != nil {
 			return err
 		}
-		rows = append(rows, countRow{counts.Minutes.Floor(c.Start), id, c.Attempts, c.Firsts, c.Late})
+		rows = append(rows, counts.Row{Start: counts.Minutes.Floor(c.Start), Series: id, Attempts: c.Attempts, Firsts: c.Firsts, Late: c.Late})
 	}
-	// In the order of the tables, so that neighbours meet the same page.
-	slices.SortFunc(rows, func(a, b countRow) int {
-		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.series, b.series))
-	})
-	// Times ascend, so each grain takes one run of the rows.
-	before := func(t int64) int {
-		n, _ := slices.BinarySearchFunc(rows, t, func(r countRow, t int64) int { return cmp.Compare(r.start, t) })
-		return n
-	}
+	rows = counts.Sort(rows)
+	coarser := l.coarser
 	for g, insert := range insertCounts {
 		g := counts.Grain(g)
-		from, to := m.Bounds(g)
-		first := before(from)
-		take := rows[first:max(first, before(to))]
+		take := m.Take(g, rows, coarser)
 		if err := w.insert(insert, len(take), func(i int, row []driver.NamedValue) {
 			r := &take[i]
-			row[0].Value, row[1].Value, row[2].Value = g.Floor(r.start), lane, r.series
-			row[3].Value, row[4].Value = r.attempts, r.firsts
+			row[0].Value, row[1].Value, row[2].Value = r.Start, lane, r.Series
+			row[3].Value, row[4].Value = r.Attempts, r.Firsts
 			if g == counts.Minutes {
-				row[5].Value = r.late
+				row[5].Value = r.Late
 			}
 		}); err != nil {
 			return err
 		}
+		if g != counts.Minutes {
+			coarser = take
+		}
 	}
-	if cap(rows) <= 1<<17 { // 4 MiB
-		l.rows = rows
+	if cap(rows) <= 1<<16 { // 2.5 MiB
+		l.rows, l.coarser = rows, coarser
 	}
 	return nil
 }

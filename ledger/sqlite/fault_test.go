@@ -143,7 +143,7 @@ func filled(t *testing.T, path string) (attempts int64) {
 		d.Domains = []window.DomainCount{{Start: ledgertest.Start, Domain: fmt.Sprintf("r%d.example", n), Outcome: series[n].Outcome, Attempts: 1}}
 		c.Commit(d, []ledger.Entry{{Key: uint64(n), Value: []byte("value")}}, nil)
 	}
-	if err := l.Rollup(t.Context(), ledger.DefaultRetention, time.Unix(ledgertest.Start+2*day, 0)); err != nil {
+	if _, err := l.Rollup(t.Context(), ledger.DefaultRetention, time.Unix(ledgertest.Start+2*day, 0)); err != nil {
 		t.Fatal(err)
 	}
 	attempts = sum(t, l)
@@ -245,7 +245,7 @@ func TestLock(t *testing.T) {
 	if _, err := l.Lane(t.Context(), "mta", "b"); err == nil {
 		t.Error("a ledger open for reading made a lane")
 	}
-	if err := l.Rollup(t.Context(), ledger.DefaultRetention, time.Unix(ledgertest.Start, 0)); err == nil {
+	if _, err := l.Rollup(t.Context(), ledger.DefaultRetention, time.Unix(ledgertest.Start, 0)); err == nil {
 		t.Error("a ledger open for reading rolled up")
 	}
 	if err := l.Close(); err != nil {
@@ -479,7 +479,7 @@ func commitForever(path string) error {
 	clock := make(chan int64, 1)
 	go func() {
 		for n := range clock {
-			if err := l.Rollup(ctx, short, time.Unix(ledgertest.Start+n*20*minute, 0)); err != nil {
+			if _, err := l.Rollup(ctx, short, time.Unix(ledgertest.Start+n*20*minute, 0)); err != nil {
 				failed <- err
 			}
 		}

@@ -69,7 +69,8 @@ type Ledger struct {
 	// These belong to whoever has the writer.
 	series *seriesIDs
 	kinds  map[kind]int64
-	rows   []countRow // scratch of Commit
+	// Scratch of Commit.
+	rows, coarser []counts.Row
 
 	// idle holds the readers that nobody uses; a nil one is not open yet.
 	idle    chan *conn

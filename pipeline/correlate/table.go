@@ -122,7 +122,9 @@ func (t *Table) Len() (messages, deferred int) { return t.messages.n, t.deferred
 
 // Pending returns how many entries have changed since the last Changes, more or
 // less.
-func (t *Table) Pending() int { return len(t.changed) + len(t.deleted) }
+func (t *Table) Pending() int {
+	return min(len(t.changed), t.messages.n+t.deferred.n+t.events.n+len(t.deliveries.all)) + len(t.deleted)
+}
 
 // Evicted returns how many entries were forgotten for the limit since the last
 // call.

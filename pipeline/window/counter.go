@@ -77,16 +77,28 @@ type Counter struct {
 // current is the window that the last event fell into, as most of the next do:
 // dividing takes longer than all else that is done with a time.
 type current struct {
-	span       int64
-	start, end int64
+	span        int64
+	hours, days int64 // windows before these are an hour, a day long at least; see Keep
+	start, end  int64
+}
+
+func newCurrent(span int64) current {
+	return current{span: span, hours: math.MinInt64, days: math.MinInt64}
 }
 
 // of returns the start of the window that a time falls into.
 func (c *current) of(seconds int64) int64 {
 	if seconds < c.start || seconds >= c.end {
-		c.start = window(seconds, c.span)
-		c.end = c.start + c.span
-		if c.span == 0 {
+		span := c.span
+		switch {
+		case seconds < c.days:
+			span = max(span, 86400)
+		case seconds < c.hours:
+			span = max(span, 3600)
+		}
+		c.start = window(seconds, span)
+		c.end = c.start + span
+		if span == 0 {
 			c.end = math.MaxInt64
 		}
 	}
@@ -176,7 +188,7 @@ func NewCounter(c Config) *Counter {
 	}
 	k := &Counter{
 		config: c,
-		fine:   current{span: c.Span}, coarse: current{span: c.CoarseSpan}, course: current{span: c.TrendSpan},
+		fine:   newCurrent(c.Span), coarse: newCurrent(c.CoarseSpan), course: newCurrent(c.TrendSpan),
 	}
 	if c.TrendSpan > 0 {
 		k.trend = make(map[int64]*trendCell)
@@ -224,6 +236,15 @@ func (k *Counter) settleDomain(d *spelling) {
 	if d.attempts > 0 {
 		k.delta.Domains[d.cell].Attempts += int64(d.attempts)
 		d.attempts = 0
+	}
+}
+
+// Keep tells from when on minutes and hours are kept apart, in whole hours and
+// days: what is older is counted by the hour and by the day at once, since its
+// store would do no better. An old log then makes few counts.
+func (k *Counter) Keep(minutes, hours int64) {
+	for _, c := range []*current{&k.fine, &k.coarse} {
+		*c = current{span: c.span, hours: minutes, days: hours}
 	}
 }
 

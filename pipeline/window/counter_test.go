@@ -178,6 +178,70 @@ func TestWindowsAndDimensions(t *testing.T) {
 	}
 }
 
+// What is older than the minutes, or the hours, that are kept is counted by the
+// hour, or the day, from when that is known on; and nothing else about it changes.
+func TestKeep(t *testing.T) {
+	const day, hours, minutes = 86400, 20 * 86400, 25*86400 + 7*3600
+	times := []int64{
+		hours - day, hours - 1, // by the day
+		hours, hours + 3599, minutes - 1, // by the hour
+		minutes, minutes + 59, minutes + 60, // by the minute
+	}
+	k := NewCounter(testConfig())
+	add := func() {
+		for _, at := range times {
+			k.Add(&event.Event{
+				Kind: event.Attempt, Outcome: event.Delivered, Time: at * 1e6, FirstOutcome: true, SenderKnown: true,
+				SenderDomain: []byte("shop.example"), Recipient: []byte("a@one.example"), Provider: "other",
+			})
+		}
+	}
+	starts := func(d *Delta) (counts, domains, delays map[int64]int64) {
+		counts, domains, delays = map[int64]int64{}, map[int64]int64{}, map[int64]int64{}
+		for _, c := range d.Counts {
+			counts[c.Start] += c.Attempts
+			if c.Firsts != c.Attempts {
+				t.Errorf("%d firsts of %d", c.Firsts, c.Attempts)
+			}
+		}
+		for _, c := range d.Domains {
+			domains[c.Start] += c.Attempts
+		}
+		for _, c := range d.Delays {
+			for _, n := range c.Buckets {
+				delays[c.Start] += n
+			}
+		}
+		return counts, domains, delays
+	}
+	for _, before := range []bool{false, true} {
+		wantCounts := map[int64]int64{hours - day: 2, hours: 2, minutes - 3600: 1, minutes: 2, minutes + 60: 1}
+		wantCoarse := map[int64]int64{hours - day: 2, hours: 2, minutes - 3600: 1, minutes: 3}
+		if before { // some are counted before it is known
+			add()
+			for _, at := range times {
+				wantCounts[at/60*60]++
+				wantCoarse[at/3600*3600]++
+			}
+		}
+		k.Keep(minutes, hours)
+		add()
+		d := k.Delta()
+		counts, domains, delays := starts(d)
+		for what, diff := range map[string]string{
+			"counts": cmp.Diff(wantCounts, counts), "domains": cmp.Diff(wantCoarse, domains), "delays": cmp.Diff(wantCoarse, delays),
+		} {
+			if diff != "" {
+				t.Errorf("%s, known later %v (-want +got)\n%s", what, before, diff)
+			}
+		}
+		if d.First != times[0] || d.Last != times[len(times)-1] {
+			t.Errorf("from %d to %d, want %d to %d", d.First, d.Last, times[0], times[len(times)-1])
+		}
+		k.Keep(math.MinInt64, math.MinInt64)
+	}
+}
+
 // What is remembered beside the counts is in them however much it is.
 func TestManyAttempts(t *testing.T) {
 	k := NewCounter(testConfig())

@@ -85,6 +85,9 @@ func (m *Marks) Set(name string, at int64) {
 	}
 }
 
+// Kept returns what the marks mean for those who count.
+func (m *Marks) Kept() ledger.Kept { return ledger.Kept{Minutes: m.MinutesFrom, Hours: m.HoursFrom} }
+
 // Bounds returns the times, from <= start < to, that a grain is to have.
 func (m *Marks) Bounds(g Grain) (from, to int64) {
 	switch g {
