@@ -55,6 +55,19 @@ func BenchmarkClassify(b *testing.B) {
 			s.evaluate(&q)
 		}
 	})
+	// What can be said of the rules by expressions, the first that matches decides.
+	b.Run("expressions", func(b *testing.B) {
+		all := exported(b, c)
+		b.SetBytes(size)
+		for i := 0; b.Loop(); i++ {
+			text := events[i%len(events)].Reply.Text
+			for _, r := range all {
+				if r.Match(text) {
+					break
+				}
+			}
+		}
+	})
 	b.Run("normalise", func(b *testing.B) {
 		s := c.NewSession()
 		b.SetBytes(size)

@@ -2,29 +2,44 @@ package classifier
 
 import (
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
 
-// The exported expressions compile, and each finds what its phrase finds.
-func TestExportKumoMTA(t *testing.T) {
-	c := shippedRules(t)
+// exported returns the expressions that ExportKumoMTA writes, in order.
+func exported(t testing.TB, c *Classifier) (all []*regexp.Regexp) {
+	t.Helper()
 	var b strings.Builder
 	if err := c.ExportKumoMTA(&b); err != nil {
 		t.Fatal(err)
 	}
-	n := 0
-	for _, line := range strings.Split(b.String(), "\n") {
-		line, ok := strings.CutPrefix(line, "  '")
+	for line := range strings.Lines(b.String()) {
+		quoted, ok := strings.CutPrefix(line, "  ")
 		if !ok {
 			continue
 		}
-		n++
-		if _, err := regexp.Compile(strings.TrimSuffix(line, "',")); err != nil {
-			t.Error(err)
+		quoted = strings.TrimSuffix(quoted, ",\n")
+		text := strings.Trim(quoted, "'")
+		if quoted[0] == '"' {
+			var err error
+			if text, err = strconv.Unquote(quoted); err != nil {
+				t.Fatal(err)
+			}
 		}
+		r, err := regexp.Compile(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, r)
 	}
-	if n < 500 {
+	return all
+}
+
+// The exported expressions compile, and each finds what its phrase finds.
+func TestExportKumoMTA(t *testing.T) {
+	c := shippedRules(t)
+	if n := len(exported(t, c)); n < 500 {
 		t.Errorf("only %d expressions", n)
 	}
 	for _, tt := range []struct {

@@ -79,7 +79,7 @@ func printSingles(out io.Writer, name string, bySeed [][]detectbench.Score) erro
 	fmt.Fprintf(w, "%s\tfalse/day/1000\tin surges\tfirst 48 h\trecall 10-30\t30-100\t100 and more\tall\tdelay 100\tdelay 10\t9 of 10\tlag\tflaps\tns\n", name)
 	for i := range bySeed[0] {
 		mean := meanOf(bySeed, i)
-		fmt.Fprintf(w, "%s\t%.2f\t%.2f\t%.1f\t%.0f%%\t%.0f%%\t%.1f%%\t%.0f%%\t%.0f min\t%.0f min\t%.0f min\t%.0f min\t%.2f\t%.0f\n", bySeed[0][i].Detector,
+		fmt.Fprintf(w, "%s\t%.2f\t%.2f\t%.1f\t%.0f%%\t%.0f%%\t%.1f%%\t%.0f%%\t%.1f min\t%.1f min\t%.0f min\t%.0f min\t%.2f\t%.0f\n", bySeed[0][i].Detector,
 			mean(func(x *detectbench.Score) float64 { return x.False }), mean(func(x *detectbench.Score) float64 { return x.Surges }),
 			mean(func(x *detectbench.Score) float64 { return x.FalseEarly }), 100*mean(func(x *detectbench.Score) float64 { return x.Recall10 }),
 			100*mean(func(x *detectbench.Score) float64 { return x.Recall30 }), 100*mean(func(x *detectbench.Score) float64 { return x.Recall100 }),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -22,11 +23,12 @@ import (
 // goal is what the project wants to reach, and a figure of it.
 type goal struct {
 	what   string
-	bound  float64
-	most   bool // the bound is a most; otherwise a least
+	bound  float64 // 0 for a figure that stands beside one with a goal
+	most   bool    // the bound is a most; otherwise a least
 	unit   string
-	figure float64 // negative where it could not be measured
-	by     string  // the command that measures it alone, if it is not this one
+	figure float64
+	needs  string // what it takes to measure it, if it was not measured
+	by     string // the command that measures it alone
 }
 
 // reached reports whether the figure is good enough.
@@ -39,33 +41,54 @@ func (g goal) reached() bool {
 
 const goalRounds = 3 // of what takes less than a minute
 
-// goals measures everything that has a goal, one after the other, and returns a
+// built are the programs that are measured, and a folder for what they need.
+type built struct{ dir, binary, maker string }
+
+// parts measure what has a goal, one after the other.
+var parts = []struct {
+	name    string
+	measure func(built) ([]goal, error)
+}{
+	{"log", logGoals}, {"latency", latencyGoal}, {"demo", demoGoal}, {"detection", detectionGoals}, {"kafka", kafkaGoals}, {"stages", stageGoals}, {"memory", memoryGoals},
+}
+
+// goals measures everything that has a goal, or these parts of it, and returns a
 // table.
-func goals() (string, error) {
+func goals(only []string) (string, error) {
+	var names []string
+	for _, part := range parts {
+		names = append(names, part.name)
+	}
+	for _, name := range only {
+		if !slices.Contains(names, name) {
+			return "", fmt.Errorf("-only: %q is not a part of the goals; use %s", name, strings.Join(names, ", "))
+		}
+	}
 	dir, err := os.MkdirTemp("", "bouncemeter-bench-")
 	if err != nil {
 		return "", err
 	}
 	defer os.RemoveAll(dir)
-	binary, maker := filepath.Join(dir, "bouncemeter"), filepath.Join(dir, "mkmaillog")
+	b := built{dir, filepath.Join(dir, "bouncemeter"), filepath.Join(dir, "mkmaillog")}
 	if err := errors.Join(
-		build(binary, "./cmd/bouncemeter", releaseFlags...),
-		build(maker, "./internal/simulate/cmd/mkmaillog"),
+		build(b.binary, "./cmd/bouncemeter", releaseFlags...),
+		build(b.maker, "./internal/simulate/cmd/mkmaillog"),
 	); err != nil {
 		return "", err
 	}
 	var all []goal
-	for _, part := range []func() ([]goal, error){
-		func() ([]goal, error) { return programGoals(binary, maker, filepath.Join(dir, "mail.log")) },
-		func() ([]goal, error) { return latencyGoal(binary, dir) },
-		stageGoals,
-		memoryGoals,
-	} {
-		more, err := part()
-		if err != nil {
-			return "", err
+	for _, part := range parts {
+		if len(only) > 0 && !slices.Contains(only, part.name) {
+			continue
 		}
-		all = append(all, more...)
+		more, err := part.measure(b)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", part.name, err)
+		}
+		for _, g := range more {
+			g.by = cmp.Or(g.by, "go run ./test/bench -goals -only "+part.name)
+			all = append(all, g)
+		}
 	}
 	return goalTable(all), nil
 }
@@ -75,21 +98,23 @@ func goalTable(all []goal) string {
 	fmt.Fprintf(&b, "%d cores (%s/%s, %s), on %s.\n\n| goal | figure | reached | by itself |\n|---|---|---|---|\n",
 		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), time.Now().UTC().Format("2 January 2006"))
 	for _, g := range all {
-		word, verdict, by := "at least", "yes", ""
-		if g.most {
-			word = "at most"
-		}
-		figure := short(g.figure) + g.unit
+		what, figure, verdict := g.what, short(g.figure)+g.unit, "yes"
 		switch {
-		case g.figure < 0:
-			figure, verdict = "", "not measured"
+		case g.needs != "":
+			figure, verdict = "not measured: needs "+g.needs, "–"
+		case g.bound == 0:
+			verdict = "–"
 		case !g.reached():
 			verdict = "**no**"
 		}
-		if g.by != "" {
-			by = "`" + strings.ReplaceAll(g.by, "|", `\|`) + "`"
+		if g.bound > 0 {
+			word := "at least"
+			if g.most {
+				word = "at most"
+			}
+			what = fmt.Sprintf("%s: %s %s%s", what, word, short(g.bound), g.unit)
 		}
-		fmt.Fprintf(&b, "| %s: %s %s%s | %s | %s | %s |\n", g.what, word, short(g.bound), g.unit, figure, verdict, by)
+		fmt.Fprintf(&b, "| %s | %s | %s | `%s` |\n", what, figure, verdict, strings.ReplaceAll(g.by, "|", `\|`))
 	}
 	return b.String()
 }
@@ -107,57 +132,49 @@ func short(f float64) string {
 	return strconv.FormatFloat(f, 'f', 2, 64)
 }
 
-// programGoals measures whole programs on a log of 2 GB, the slow ones on its
-// beginning.
-func programGoals(binary, maker, log string) ([]goal, error) {
-	report := program{env: []string{"GOMAXPROCS=1"}, args: []string{binary, "report", "-o", "json"}}
-	both := program{args: report.args}
-	wc := program{args: []string{"wc", "-l"}}
-	mawk := program{args: []string{"mawk", `/ status=/ { match($0, /to=<[^>]*/); to = substr($0, RSTART + 4, RLENGTH - 4); sub(/.*@/, "", to); match($0, /dsn=[0-9.]+/); n[to " " substr($0, RSTART + 4, RLENGTH - 4)]++ } END { for (k in n) print k, n[k] }`}}
-	slow := map[string]program{
-		"pflogsumm": {args: []string{"pflogsumm"}},
-		"mtail":     {args: []string{"mtail", "-one_shot", "-progs", "/usr/share/doc/mtail/examples/postfix.mtail", "-logs"}},
+// The goals of logs are of these sizes.
+const smallLog, largeLog = 200e6, 2e9
+
+// logGoals measures whole programs on a log of 2 GB and on its beginning, beside
+// others.
+func logGoals(b built) ([]goal, error) {
+	log := filepath.Join(b.dir, "mail.log")
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
 	}
-	perByte := map[string]float64{"pflogsumm": -1, "mtail": -1}
-	var small, large, two, lines, awk, daemon []figure
-	const beginning, part, largest = 60e6, 200e6, 2e9
-	_, err := growing(maker, log, []int64{beginning, part, largest}, func(size int64) (point, error) {
-		run := func(p program, into *[]figure) (err error) {
-			measure := measure
-			if p.run != nil {
-				measure = p.run
-			}
-			f, err := measure(p, log)
-			*into = append(*into, f)
-			return err
+	const ours, both, daemon = "report", "report on all cores", "daemon"
+	report := []string{b.binary, "report", "-o", "json"}
+	one := []string{"GOMAXPROCS=1"}
+	programs := map[string]program{
+		ours:        {env: one, args: report},
+		both:        {args: report},
+		daemon:      {env: one, args: report, run: catchUp(b.binary)},
+		"wc":        {args: []string{"wc", "-l"}},
+		"mawk":      {args: []string{"mawk", `/ status=/ { match($0, /to=<[^>]*/); to = substr($0, RSTART + 4, RLENGTH - 4); sub(/.*@/, "", to); match($0, /dsn=[0-9.]+/); n[to " " substr($0, RSTART + 4, RLENGTH - 4)]++ } END { for (k in n) print k, n[k] }`}},
+		"pflogsumm": {args: []string{"pflogsumm"}},
+		"mtail":     mtail,
+		"exporter":  exporter,
+		"regexps":   {args: []string{self, "-regexps"}},
+	}
+	figures := map[int64]map[string][]figure{smallLog: {}, largeLog: {}}
+	_, err = growing(b.maker, log, []int64{smallLog, largeLog}, func(size int64) (point, error) {
+		of, once := figures[smallLog], []string{"mtail", "exporter"}
+		often := []string{ours, "mawk", "regexps"}
+		if size >= largeLog {
+			of, once, often = figures[largeLog], []string{"pflogsumm", daemon}, []string{"wc", ours, both}
 		}
-		switch {
-		case size < part:
-			for name, p := range slow {
-				if _, err := exec.LookPath(p.args[0]); err != nil {
+		for round := range goalRounds {
+			for _, name := range slices.Concat(often, once) {
+				p := programs[name]
+				if _, err := exec.LookPath(p.args[0]); err != nil || round > 0 && slices.Contains(once, name) {
 					continue
 				}
-				f, err := measure(p, log)
+				f, err := p.measured(log)
 				if err != nil {
 					return point{}, fmt.Errorf("%s: %w", name, err)
 				}
-				perByte[name] = f.wall.Seconds() / float64(size)
-			}
-		case size < largest:
-			return point{}, run(report, &small)
-		default:
-			if err := run(program{env: report.env, args: report.args, run: catchUp(binary)}, &daemon); err != nil {
-				return point{}, err
-			}
-			for range goalRounds {
-				if err := errors.Join(run(wc, &lines), run(report, &large), run(both, &two)); err != nil {
-					return point{}, err
-				}
-				if _, err := exec.LookPath("mawk"); err == nil {
-					if err := run(mawk, &awk); err != nil {
-						return point{}, err
-					}
-				}
+				of[name] = append(of[name], f)
 			}
 		}
 		return point{}, nil
@@ -165,44 +182,50 @@ func programGoals(binary, maker, log string) ([]goal, error) {
 	if err != nil {
 		return nil, err
 	}
-	wall := func(f []figure) float64 {
-		if len(f) == 0 {
-			return -1
-		}
-		return median(f, func(f figure) float64 { return f.wall.Seconds() })
+	wall := func(size int64, name string) float64 {
+		return median(figures[size][name], func(f figure) float64 { return f.wall.Seconds() })
 	}
-	rss := func(f []figure) float64 { return median(f, func(f figure) float64 { return float64(f.rss) / 1024 }) }
-	times := func(other float64) float64 {
-		if other < 0 {
-			return -1
+	rss := func(size int64) float64 {
+		return median(figures[size][ours], func(f figure) float64 { return float64(f.rss) / 1024 })
+	}
+	beside := func(size int64, what, name string, least float64) goal {
+		g := goal{what: what, bound: least, unit: " times its speed"}
+		if len(figures[size][name]) == 0 {
+			command := programs[name].args[0]
+			g.needs = fmt.Sprintf("%s (apt-get install %[1]s)", command)
+			return g
 		}
-		return other / (wall(large) / largest)
+		g.figure = wall(size, name) / wall(size, ours)
+		return g
 	}
 	return []goal{
-		{what: "report on one core, of a log of 2 GB, beside pflogsumm", bound: 50, unit: " times its speed", figure: times(perByte["pflogsumm"])},
-		{what: "… beside mtail", bound: 50, unit: " times its speed", figure: times(perByte["mtail"])},
-		{what: "… beside mawk counting by domain and status code", bound: 1, unit: " times its speed", figure: times(wall(awk) / largest)},
-		{what: "… beside `wc -l`", bound: 8, most: true, unit: " times its time", figure: wall(large) / wall(lines)},
-		{what: "… on two cores, beside `wc -l`", bound: 5, most: true, unit: " times its time", figure: wall(two) / wall(lines)},
-		{what: "… on two cores, beside one", bound: 1.5, unit: " times its speed", figure: wall(large) / wall(two)},
-		{what: "… memory at the most", bound: 64, most: true, unit: " MB", figure: rss(large)},
-		{what: "… memory for 2 GB, beside 200 MB", bound: 1.1, most: true, unit: " times", figure: rss(large) / rss(small)},
-		{what: "daemon that catches up on the same log, on one core, beside the report", bound: 0.7, unit: " times its speed", figure: wall(large) / wall(daemon)},
+		beside(largeLog, "report on one core, of a log of 2 GB, beside pflogsumm", "pflogsumm", 50),
+		{what: "… beside `wc -l`", bound: 8, most: true, unit: " times its time", figure: wall(largeLog, ours) / wall(largeLog, "wc")},
+		{what: "… on two cores, beside `wc -l`", bound: 5, most: true, unit: " times its time", figure: wall(largeLog, both) / wall(largeLog, "wc")},
+		{what: "… on two cores, beside one", bound: 1.5, unit: " times its speed", figure: wall(largeLog, ours) / wall(largeLog, both)},
+		{what: "… memory at the most", bound: 64, most: true, unit: " MB", figure: rss(largeLog)},
+		{what: "… memory for 2 GB, beside 200 MB", bound: 1.1, most: true, unit: " times", figure: rss(largeLog) / rss(smallLog)},
+		beside(smallLog, "report on one core, of 200 MB, start included, beside mtail", "mtail", 50),
+		beside(smallLog, "… beside mawk counting by domain and status code", "mawk", 1),
+		{what: "… beside Lightmeter's parser, which only parses", bound: 3, unit: " times its speed", needs: "gitlab.com/lightmeter/controlcenter, which the Go module proxy does not have"},
+		beside(smallLog, "… beside prometheus-postfix-exporter, which only counts", "exporter", 0),
+		beside(smallLog, "… beside two expressions of Go's regexp for each line, which only count", "regexps", 0),
+		{what: "daemon that catches up on 2 GB, on one core, beside the report", bound: 0.7, unit: " times its speed", figure: wall(largeLog, ours) / wall(largeLog, daemon)},
 	}, nil
 }
 
 // latencyGoal is how long a line takes from the log to /metrics, at the most.
-func latencyGoal(binary, dir string) (all []goal, err error) {
-	log, config := filepath.Join(dir, "live.log"), filepath.Join(dir, "live.yaml")
+func latencyGoal(b built) (all []goal, err error) {
+	log, config := filepath.Join(b.dir, "live.log"), filepath.Join(b.dir, "live.yaml")
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	text := fmt.Sprintf("sources:\n  - {name: live, kind: tail, paths: [%s]}\nledger: {sqlite: %s/live.db}\nhttp: {listen: %q}\n", log, dir, address)
+	text := fmt.Sprintf("sources:\n  - {name: live, kind: tail, paths: [%s]}\nledger: {sqlite: %s/live.db}\nhttp: {listen: %q}\n", log, b.dir, address)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(binary, "run", "-c", config)
+	cmd := exec.Command(b.binary, "run", "-c", config)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
@@ -276,13 +299,13 @@ func benchmarks(pkg, which string, flags ...string) (map[string]float64, error) 
 }
 
 // stageGoals measures parsers and the classifier.
-func stageGoals() ([]goal, error) {
+func stageGoals(built) ([]goal, error) {
 	const parsers, classify = "go test -run xxx -bench 'MTA|Mapped|Records|EncodingJSON' -cpu 1 ./sources/dialect", "go test -run xxx -bench Classify -cpu 1 ./classifier"
 	d, err := benchmarks("./sources/dialect", "MTA|Mapped|Records|EncodingJSON", "-benchtime", "3000x", "-count", "5")
 	if err != nil {
 		return nil, err
 	}
-	c, err := benchmarks("./classifier", "Classify/(cached|uncached)", "-count", "3")
+	c, err := benchmarks("./classifier", "Classify/(cached|uncached|expressions)", "-count", "3")
 	if err != nil {
 		return nil, err
 	}
@@ -307,11 +330,12 @@ func stageGoals() ([]goal, error) {
 		{what: "parsing JSON, beside encoding/json", bound: 6, unit: " times its speed", figure: d["EncodingJSON ns/op"] / d["Records/kumomta/bounce ns/op"], by: parsers},
 		{what: "classifying a reply that is new", bound: 500_000, unit: " a second", figure: 1e9 / c["Classify/uncached ns/op"], by: classify},
 		{what: "… whose wording is known", bound: 2_000_000, unit: " a second", figure: 1e9 / c["Classify/cached ns/op"], by: classify},
+		{what: "… beside the same rules as a list of Go's regular expressions", bound: 300, unit: " times its speed", figure: c["Classify/expressions ns/op"] / c["Classify/cached ns/op"], by: classify},
 	}, nil
 }
 
 // memoryGoals takes what the tests of memory tell.
-func memoryGoals() (all []goal, err error) {
+func memoryGoals(built) (all []goal, err error) {
 	for _, m := range []struct {
 		pkg, test string
 		figure    *regexp.Regexp

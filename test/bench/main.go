@@ -15,6 +15,7 @@
 // With -goals it measures everything that has a goal, and tells what is reached:
 //
 //	go run ./test/bench -goals -write docs/performance.md
+//	go run ./test/bench -goals -only kafka,demo
 package main
 
 import (
@@ -46,6 +47,14 @@ type program struct {
 	run func(p program, log string) (figure, error)
 }
 
+// measured runs the program once on a log.
+func (p program) measured(log string) (figure, error) {
+	if p.run != nil {
+		return p.run(p, log)
+	}
+	return measure(p, log)
+}
+
 // figure is what one run took.
 type figure struct {
 	wall, cpu time.Duration
@@ -60,13 +69,17 @@ func main() {
 	chart := flag.String("costs", "", "measure against size and domains, and draw that into this `file`")
 	largest := flag.String("largest", "20G", "`size` of the largest log for -costs")
 	wanted := flag.Bool("goals", false, "measure everything that has a goal")
+	only := flag.String("only", "", "with -goals: these `parts`, as log,kafka")
+	log := flag.String("regexps", "", "be the program that counts this `log` by Go's regexp")
 	flag.Parse()
 	var err error
 	switch {
+	case *log != "":
+		err = countByRegexps(*log, os.Stdout)
 	case *chart != "":
 		err = runCosts(*chart, *largest, *write)
 	case *wanted:
-		err = runGoals(*write)
+		err = runGoals(*only, *write)
 	default:
 		err = run(*size, *slow, *rounds, *write)
 	}
@@ -106,7 +119,11 @@ func run(size, slow string, rounds int, write string) error {
 	}
 	var missing []string
 	var programs []program
-	for _, p := range competitors(binary) {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	for _, p := range competitors(binary, self) {
 		if _, err := exec.LookPath(p.args[0]); err != nil {
 			missing = append(missing, p.name)
 			continue
@@ -123,11 +140,7 @@ func run(size, slow string, rounds int, write string) error {
 				}
 				log = short
 			}
-			run := measure
-			if p.run != nil {
-				run = p.run
-			}
-			f, err := run(p, log)
+			f, err := p.measured(log)
 			if err != nil {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
@@ -153,8 +166,11 @@ func runCosts(chart, largest, write string) error {
 	return tell(table, "costs", write)
 }
 
-func runGoals(write string) error {
-	table, err := goals()
+func runGoals(only, write string) error {
+	if only != "" && write != "" {
+		return errors.New("-only: a document shows all goals; leave out -only or -write")
+	}
+	table, err := goals(strings.FieldsFunc(only, func(r rune) bool { return r == ',' }))
 	if err != nil {
 		return err
 	}
@@ -171,7 +187,13 @@ func tell(table, name, document string) error {
 	return replace(document, name, table)
 }
 
-func competitors(binary string) []program {
+// mtail and exporter are programs that both tables compare with.
+var (
+	mtail    = program{name: "mtail", args: []string{"mtail", "-one_shot", "-progs", "/usr/share/doc/mtail/examples/postfix.mtail", "-logs"}, slow: true, does: "counters; no senders, no reasons"}
+	exporter = program{name: "prometheus-postfix-exporter", args: []string{"prometheus-postfix-exporter"}, run: followed, slow: true, does: "counters; no senders, no reasons"}
+)
+
+func competitors(binary, self string) []program {
 	return []program{
 		{name: "cat", args: []string{"cat"}, does: "nothing"},
 		{name: "wc -l", args: []string{"wc", "-l"}, does: "lines"},
@@ -180,7 +202,9 @@ func competitors(binary string) []program {
 		{name: "bouncemeter report, 2 cores", env: []string{"GOMAXPROCS=2"}, args: []string{binary, "report", "-o", "json"}, does: "all"},
 		{name: "bouncemeter run, catching up, 1 core", env: []string{"GOMAXPROCS=1"}, args: []string{binary}, run: catchUp(binary), does: "all, stored in a ledger, with metrics, pages and detection"},
 		{name: "pflogsumm", args: []string{"pflogsumm"}, slow: true, does: "report; no reasons"},
-		{name: "mtail", args: []string{"mtail", "-one_shot", "-progs", "/usr/share/doc/mtail/examples/postfix.mtail", "-logs"}, slow: true, does: "counters; no senders, no reasons"},
+		mtail,
+		exporter,
+		{name: "Go's regexp", args: []string{self, "-regexps"}, slow: true, does: "counts by status and dsn, by two expressions; no senders, no reasons"},
 	}
 }
 
