@@ -5,13 +5,17 @@ import (
 	"context"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/bouncemeter/bouncemeter/classifier"
 	"github.com/bouncemeter/bouncemeter/event"
@@ -137,6 +141,67 @@ func BenchmarkScan(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(lines), "ns/line")
 	b.ReportMetric(float64(mallocs()-before)/float64(b.N)/float64(attempts), "allocs/attempt")
+}
+
+// The program that stands for those with expressions counts what the log means.
+func TestRegexps(t *testing.T) {
+	start := time.Date(2026, 1, 12, 0, 0, 0, 0, time.UTC)
+	mta, err := simulate.New(simulate.Config{Seed: 1, Start: start})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "mail.log")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := mta.WriteUntil(f, start.Add(10*time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	tally := mta.Tally()
+	want := map[string]int64{}
+	for outcome, word := range map[event.Outcome]string{event.Delivered: "sent", event.Deferred: "deferred", event.Bounced: "bounced"} {
+		want[word] = tally.Sum(func(c simulate.Count) bool { return c.Outcome == outcome.String() })
+	}
+	want["deliverable"] = tally.Probes
+	var said bytes.Buffer
+	if err := countByRegexps(path, &said); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int64{}
+	for line := range strings.Lines(said.String()) {
+		var status, code string
+		var n int64
+		if _, err := fmt.Sscan(line, &status, &code, &n); err != nil {
+			t.Fatal(err)
+		}
+		got[status] += n
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-meant +counted:\n%s", diff)
+	}
+}
+
+// A row says what is wanted and what came; what has no goal, and what could not be
+// measured, is not reached.
+func TestGoalTable(t *testing.T) {
+	table := goalTable([]goal{
+		{what: "fast", bound: 300, unit: " a second", figure: 299, by: "x"},
+		{what: "small", bound: 1.1, most: true, unit: " times", figure: 1.1, by: "x|y"},
+		{what: "beside", unit: " s", figure: 2.5, by: "x"},
+		{what: "other", bound: 3, needs: "java", by: "x"},
+	})
+	for _, want := range []string{
+		"| fast: at least 300 a second | 299 a second | **no** | `x` |\n",
+		"| small: at most 1.10 times | 1.10 times | yes | `x\\|y` |\n",
+		"| beside | 2.5 s | – | `x` |\n",
+		"| other: at least 3 | not measured: needs java | – | `x` |\n",
+	} {
+		if !strings.Contains(table, want) {
+			t.Errorf("no %q in\n%s", want, table)
+		}
+	}
 }
 
 // The chart of costs is XML, and every point is in it once for each of its curves.

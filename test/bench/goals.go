@@ -143,12 +143,12 @@ func logGoals(b built) ([]goal, error) {
 	if err != nil {
 		return nil, err
 	}
-	const ours, both, daemon = "report", "report on all cores", "daemon"
+	const ours, both, daemon = "report", "report on two cores", "daemon"
 	report := []string{b.binary, "report", "-o", "json"}
 	one := []string{"GOMAXPROCS=1"}
 	programs := map[string]program{
 		ours:        {env: one, args: report},
-		both:        {args: report},
+		both:        {env: []string{"GOMAXPROCS=2"}, args: report},
 		daemon:      {env: one, args: report, run: catchUp(b.binary)},
 		"wc":        {args: []string{"wc", "-l"}},
 		"mawk":      {args: []string{"mawk", `/ status=/ { match($0, /to=<[^>]*/); to = substr($0, RSTART + 4, RLENGTH - 4); sub(/.*@/, "", to); match($0, /dsn=[0-9.]+/); n[to " " substr($0, RSTART + 4, RLENGTH - 4)]++ } END { for (k in n) print k, n[k] }`}},
