@@ -117,7 +117,7 @@ func TestHouseRules(t *testing.T) {
 	}
 }
 
-// A further cause is told by words of its own.
+// A further cause is told by words of its own, or by words that tell two.
 func TestSecondaryCause(t *testing.T) {
 	s := shippedRules(t).NewSession()
 	for _, tt := range []struct {
@@ -128,6 +128,9 @@ func TestSecondaryCause(t *testing.T) {
 		{"Sorry, I wasn't able to establish an SMTP connection. (#4.4.1) I'm not going to try again; this message has been in the queue too long.", event.QueueExpired, event.ConnectionFailed},
 		{"550 The content of this message looks suspicious, it was blocked by the spam filter", event.SpamContent, event.Unset},
 		{"421 4.7.27 Your mail has been rate limited because SPF did not pass", event.SPFFailed, event.RateLimited},
+		{"550-5.7.28 Gmail has detected an unusual rate of unsolicited mail originating from your IP address. To protect our users from spam, mail sent from your IP address has been blocked. - gsmtp", event.IPBlocklisted, event.RateLimited},
+		{"553 5.7.1 [TSS04] Messages from 192.0.2.1 permanently deferred due to unexpected volume or user complaints; see https://postmaster.yahooinc.com/error-codes", event.IPBlocklisted, event.RateLimited},
+		{"421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred due to unexpected volume or user complaints; see https://postmaster.yahooinc.com/error-codes", event.RateLimited, event.Unset},
 		{"550 5.1.1 No such user, or the mailbox is full", event.MailboxFull, event.Unset}, // not of the causes that come together
 	} {
 		e := eventOf(tt.reply)
@@ -151,6 +154,11 @@ func TestInnermostReplyDecides(t *testing.T) {
 		{"host mx.example.com[192.0.2.1] refused to talk to me: 554 5.7.1 go away", 554, "5.7.1", "connect"},
 		{"smtp; 550 5.2.1 disabled", 550, "5.2.1", ""},
 		{"SMTP error from remote mail server after RCPT TO:<a@example.com>: host mx.example.com [192.0.2.1]: 550 5.1.1 nobody", 550, "5.1.1", "rcpt"},
+		{"SMTP error from remote server for TEXT command, host: mx.example.com (192.0.2.1) reason: 550 5.7.1 spam", 550, "5.7.1", "end_of_data"},
+		{"5.1.0 - Unknown address error 550-'5.1.1 nobody' (delivery attempts: 0)", 550, "5.1.1", "rcpt"},
+		{"5.3.0 - Other mail system problem 554-'5.7.1 spam' (delivery attempts: 0)", 554, "5.7.1", ""},
+		{"550用户不存在", 550, "", ""},
+		{"421连接过多，上限(500通)", 421, "", ""},
 		{`550-5.7.1 one\n550-5.7.1 two\n550 5.7.1 three`, 550, "5.7.1", ""},
 		{"550-5.7.1 one#012550 5.7.1 two", 550, "5.7.1", ""},
 		{"554 5.4.0 Relay says: 550 5.1.1 User unknown", 550, "5.1.1", ""},
@@ -294,6 +302,32 @@ providers:
 	lint := c.Lint()
 	if len(lint) != 1 || lint[0].Rule != "own_words" || lint[0].File != file || lint[0].Line != 9 {
 		t.Errorf("lint of own rules: %v, want one fault: own_words has no example", lint)
+	}
+}
+
+// An example that another rule decides must have the secondary cause all the same.
+func TestExampleSecondary(t *testing.T) {
+	file := write(t, t.TempDir(), "own.yaml", `
+rules:
+  - id: one
+    category: ip_blocklisted
+    secondary: rate_limited
+    any: [zonked]
+    examples:
+      - 550 zonked
+      - 550 zonked by the zonker
+  - id: two
+    category: ip_blocklisted
+    any: ['zonked by zonker']
+    examples: [550 zonked by the zonker]
+`)
+	c, err := New(Options{RuleFiles: []string{file}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	faults := c.Test()
+	if len(faults) != 1 || faults[0].Rule != "one" || faults[0].Line != 9 || !strings.Contains(faults[0].Problem, "not also rate_limited, by rule two") {
+		t.Errorf("faults of own rules: %v, want one fault: line 9 is not also rate_limited", faults)
 	}
 }
 

@@ -39,20 +39,24 @@ func (c *Classifier) Rules() []RuleInfo {
 }
 
 // Test classifies every rule's examples and returns a fault for each that gets
-// another category.
+// another category, or not the secondary cause that the rule names.
 func (c *Classifier) Test() []Fault {
 	var f faults
 	s := c.NewSession()
-	for i := range c.t.rules {
-		r := &c.t.rules[i]
+	t := c.t
+	for i := range t.rules {
+		r := &t.rules[i]
 		for _, example := range r.examples {
 			q := s.ask(r, example.s)
 			if got := s.evaluate(&q); got.category != r.category {
 				by := "no rule"
 				if got.rule >= 0 {
-					by = "rule " + c.t.rules[got.rule].id
+					by = "rule " + t.rules[got.rule].id
 				}
 				f.add(example.place, r.id, "see what explain says of it, then make one of the two more precise", "the example is %s by %s: %s", got.category, by, example.s)
+			} else if r.secondary != event.Unset && got.secondary != r.secondary {
+				f.add(example.place, r.id, "see what explain says of it, then make one of the two more precise, or name the same cause in both",
+					"the example is %s, but not also %s, by rule %s: %s", got.category, r.secondary, t.rules[got.rule].id, example.s)
 			}
 		}
 	}

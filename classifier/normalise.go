@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/bouncemeter/bouncemeter/event"
@@ -137,7 +138,7 @@ func (t *text) normalise(raw []byte, keep *lexicon) {
 				continue
 			}
 		} else if k == digit {
-			n, isCode := t.replyCode(raw, i, atStart || inner&class[prev] != 0 && prev != '-' || prev == '>' || prev == '<' || prev == '(' || prev == '"')
+			n, isCode := t.replyCode(raw, i, atStart, atStart || inner&class[prev] != 0 && prev != '-' || prev == '>' || prev == '<' || prev == '(' || prev == '"')
 			if isCode {
 				i += n
 				atStart, prev = true, ':'
@@ -193,10 +194,10 @@ func spaceAt(raw []byte, i int) bool {
 }
 
 // replyCode reads a basic reply code at raw[i:] and returns what to skip. A
-// number counts as one where a reply may begin (start), before an enhanced
-// code, and where it repeats the code of the reply, as it does on each line of
+// number counts as one where a reply begins (first) or may begin (start), before
+// an enhanced code, and where it repeats the code of the reply, as it does on each line of
 // a multi-line reply.
-func (t *text) replyCode(raw []byte, i int, start bool) (n int, ok bool) {
+func (t *text) replyCode(raw []byte, i int, first, start bool) (n int, ok bool) {
 	if i+3 > len(raw) || raw[i] != '4' && raw[i] != '5' || class[raw[i+1]] != digit || class[raw[i+2]] != digit {
 		return 0, false
 	}
@@ -206,6 +207,7 @@ func (t *text) replyCode(raw []byte, i int, start bool) (n int, ok bool) {
 		case c == ' ' || c == '-' || c == '\t':
 			n = 4
 		case c == ':' || c == '\n' || c == '\r' || c == '#' || c == '\\':
+		case first && glued(raw[i+3:]):
 		default:
 			return 0, false
 		}
@@ -755,9 +757,9 @@ func isIP(b []byte) bool {
 
 // unwrap cuts what our own MTA put around a reply, and returns the stage if the
 // wrapper names it: "host H[ip] said: … (in reply to RCPT TO command)",
-// "refused to talk to me:", "smtp;", IronPort's quotes, Exim's "SMTP error from
-// remote mail server after RCPT TO:<a>:". It cuts only what is followed by a reply code, so that
-// words are never lost.
+// "refused to talk to me:", "smtp;", IronPort's quotes, "SMTP error from remote
+// mail server after RCPT TO:<a>:". It cuts only what is followed by a reply code,
+// so that words are never lost.
 func unwrap(b []byte) ([]byte, event.Stage) {
 	stage := event.StageUnknown
 	if n := len(b); n > 0 && b[n-1] == ')' {
@@ -775,7 +777,11 @@ func unwrap(b []byte) ([]byte, event.Stage) {
 	}{
 		{"refused to talk to me: ", event.StageConnect},
 		{" said: ", event.StageUnknown},
+		{" replied: ", event.StageUnknown},
+		{" responded: ", event.StageUnknown},
+		{" answered: ", event.StageUnknown},
 		{"smtp;", event.StageUnknown},
+		{"SMTP;", event.StageUnknown},
 	} {
 		if i := lastIndex(b, w.words); i >= 0 {
 			if rest := bytes.TrimLeft(b[i+len(w.words):], " "); startsWithCode(rest) {
@@ -786,22 +792,20 @@ func unwrap(b []byte) ([]byte, event.Stage) {
 			}
 		}
 	}
-	if rest := ironPort(b); rest != nil {
-		return rest, event.StageRcpt
+	if rest, s := quotedReply(b); rest != nil {
+		return rest, max(stage, s)
 	}
-	const exim = "SMTP error from remote mail server after "
-	if i := bytes.Index(b, []byte(exim)); i >= 0 {
-		rest := b[i+len(exim):]
-		if stage == event.StageUnknown {
-			stage = stageNamed(rest)
-		}
-		for j := 0; ; {
-			k := bytes.Index(rest[j:], []byte(": "))
-			if k < 0 {
-				break
-			}
-			if j += k + 2; startsWithCode(rest[j:]) {
-				b = rest[j:]
+	const remote = "SMTP error from remote "
+	if i := bytes.Index(b, []byte(remote)); i >= 0 {
+		rest := b[i+len(remote):]
+		for _, who := range [...]string{"mail server after ", "mailer after ", "server after ", "server for "} {
+			if bytes.HasPrefix(rest, []byte(who)) {
+				if stage == event.StageUnknown {
+					stage = stageNamed(rest[len(who):])
+				}
+				if reply := introduced(rest[len(who):]); reply != nil {
+					b = reply
+				}
 				break
 			}
 		}
@@ -809,23 +813,43 @@ func unwrap(b []byte) ([]byte, event.Stage) {
 	return b, stage
 }
 
-// ironPort returns the reply that Cisco's gateways quote if a recipient was
-// refused: "5.1.0 - Unknown address error 550-'5.7.1 …' (delivery attempts: 0)".
-// The gateway calls every refusal so; only the quoted reply tells why.
-func ironPort(b []byte) []byte {
-	const words = " - Unknown address error "
-	i := bytes.Index(b, []byte(words))
-	if i < 0 {
-		return nil
+// introduced returns the first reply in b that stands after a colon or begins a
+// line, or nil.
+func introduced(b []byte) []byte {
+	for {
+		i := bytes.IndexAny(b, ":\n")
+		if i < 0 {
+			return nil
+		}
+		if b = bytes.TrimLeft(b[i+1:], " \r"); startsWithCode(b) {
+			return b
+		}
 	}
-	b = b[i+len(words):]
-	if !startsWithCode(b) || len(b) < 6 || b[4] != '\'' {
-		return nil
+}
+
+// quotedReply returns the reply that Cisco's gateways quote after a code and a
+// word of their own, and the stage if that word tells it: "5.1.0 - Unknown address
+// error 550-'5.7.1 …' (delivery attempts: 0)", "5.3.0 - Other mail system problem
+// 554-'…'". The gateway calls every refusal so; only the quoted reply tells why.
+func quotedReply(b []byte) ([]byte, event.Stage) {
+	own := bytes.Index(b, []byte(" - "))
+	if own < 0 {
+		return nil, event.StageUnknown
 	}
+	words := b[own+len(" - "):]
+	i := bytes.Index(words, []byte("-'"))
+	if i < 4 || words[i-4] != ' ' || !startsWithCode(words[i-3:]) {
+		return nil, event.StageUnknown
+	}
+	stage := event.StageUnknown
+	if bytes.HasSuffix(words[:i-4], []byte("address error")) {
+		stage = event.StageRcpt
+	}
+	b = words[i-3:]
 	if end := lastIndex(b, "'"); end > 4 && (end+1 == len(b) || b[end+1] == ' ') {
-		return b[:end]
+		b = b[:end]
 	}
-	return b
+	return b, stage
 }
 
 // lastIndex is bytes.LastIndex, faster for what is mostly absent.
@@ -839,7 +863,18 @@ func lastIndex(b []byte, s string) int {
 // startsWithCode reports whether a reply that tells a failure begins at b.
 func startsWithCode(b []byte) bool {
 	return len(b) >= 3 && (b[0] == '4' || b[0] == '5') && class[b[1]] == digit && class[b[2]] == digit &&
-		(len(b) == 3 || b[3] == ' ' || b[3] == '-')
+		(len(b) == 3 || b[3] == ' ' || b[3] == '-' || glued(b[3:]))
+}
+
+// glued reports whether a code that b follows is one without a space after it, as
+// scripts without spaces write it ("550用户不存在"), rather than a number of things
+// ("500通").
+func glued(b []byte) bool {
+	if len(b) == 0 || b[0] < utf8.RuneSelf {
+		return false
+	}
+	r, _ := utf8.DecodeRune(b)
+	return spaceless(r) && !strings.ContainsRune("通件人個个回次封名日天年月時时秒分点點字行頁页건명통개초", r)
 }
 
 // stageNamed reads the SMTP command at the start of b.
@@ -849,7 +884,7 @@ func stageNamed(b []byte) event.Stage {
 		stage   event.Stage
 	}{
 		{"RCPT", event.StageRcpt}, {"MAIL", event.StageMail}, {"end of DATA", event.StageEnd}, {"end of data", event.StageEnd},
-		{"DATA", event.StageData}, {"EHLO", event.StageHelo}, {"HELO", event.StageHelo}, {"LHLO", event.StageHelo},
+		{"DATA", event.StageData}, {"TEXT", event.StageEnd}, {"transfer of mail text", event.StageEnd}, {"EHLO", event.StageHelo}, {"HELO", event.StageHelo}, {"LHLO", event.StageHelo},
 		{"initial connection", event.StageConnect}, {"STARTTLS", event.StageTLS}, {"AUTH", event.StageAuth}, {"QUIT", event.StageQuit},
 		{"pipelined MAIL", event.StageMail}, {"pipelined end of data", event.StageEnd}, {"pipelined DATA", event.StageData},
 	} {

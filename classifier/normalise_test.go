@@ -63,7 +63,17 @@ func TestNormalise(t *testing.T) {
 		{"IronPort's quotes", "5.1.0 - Unknown address error 550-'5.7.1 no relaying' (delivery attempts: 0)", "no relaying"},
 		{"IronPort's quotes cut off", "5.1.0 - Unknown address error 550-'5.7.1 can't relay fo", "cant relay fo"},
 		{"IronPort without a quote", "5.1.0 - Unknown address error", "unknown address error"},
+		{"IronPort's quotes after another word", "5.3.0 - Other mail system problem 554-'5.7.1 no relaying' (delivery attempts: 0)", "no relaying"},
+		{"quotes of a reply", "550 no - see 554-'x'", "no see N x"},
 		{"said without a reply", "he said: no", "he said no"},
+		{"replied", "the server replied: 550 no", "no"},
+		{"Exim's wrapper", "SMTP error from remote mail server after RCPT TO:<ann@x.example>: host mx.x.example [192.0.2.25]: 550 no", "no"},
+		{"another's of the kind", "SMTP error from remote server after RCPT command:\nhost mx.x.example\n550 no", "no"},
+		{"with a reason", "SMTP error from remote server for TEXT command, host: mx.x.example (192.0.2.25) reason: 550 no", "no"},
+		{"a code before another script", "550用户不存在", "用户不存在"},
+		{"on each line", "550-用户\n550不存在", "用户 不存在"},
+		{"a code in a wrapper before another script", "host mx.example.com[192.0.2.1] said: 550用户不存在", "用户不存在"},
+		{"a number of things before another script", "500通を超えました", "N 通を超えました"},
 	} {
 		if got := normalised(c, tt.text); got != tt.want {
 			t.Errorf("%s: %q: %q, want %q", tt.name, tt.text, got, tt.want)
