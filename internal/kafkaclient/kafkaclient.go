@@ -3,6 +3,7 @@
 package kafkaclient
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -87,10 +88,10 @@ func (c Config) Check() error {
 		}
 	}
 	if c.DialTimeout < 0 {
-		fault("dial_timeout: %s is negative", c.DialTimeout)
+		fault("dial_timeout: %s is negative; use a time such as 10s, or leave it out", c.DialTimeout)
 	}
 	if c.MetadataTTL < 0 {
-		fault("metadata_ttl: %s is negative", c.MetadataTTL)
+		fault("metadata_ttl: %s is negative; use a time such as 2s, or leave it out", c.MetadataTTL)
 	}
 	if _, err := c.TLS.config(); err != nil {
 		fault("tls.%w", err)
@@ -113,17 +114,18 @@ func (c Config) Addr() net.Addr { return kafka.TCP(c.Brokers...) }
 // of a cluster; its owner calls CloseIdleConnections in the end. Its goroutines
 // end with ctx.
 func (c Config) Transport(ctx context.Context, topics ...string) (*kafka.Transport, error) {
+	c = c.WithDefaults()
 	config, mechanism, err := c.security()
 	if err != nil {
 		return nil, err
 	}
 	return &kafka.Transport{
-		Dial:           (&net.Dialer{Timeout: c.dialTimeout(), KeepAlive: keepAlive}).DialContext,
-		DialTimeout:    c.dialTimeout(),
+		Dial:           c.Dial,
+		DialTimeout:    c.DialTimeout,
 		IdleTimeout:    time.Minute,
-		MetadataTTL:    or(c.MetadataTTL, 2*time.Second),
+		MetadataTTL:    c.MetadataTTL,
 		MetadataTopics: topics,
-		ClientID:       or(c.ClientID, "bouncemeter"),
+		ClientID:       c.ClientID,
 		TLS:            config,
 		SASL:           mechanism,
 		Context:        ctx,
@@ -133,15 +135,15 @@ func (c Config) Transport(ctx context.Context, topics ...string) (*kafka.Transpo
 // Dialer returns what opens single connections, such as those of a consumer
 // group.
 func (c Config) Dialer() (*kafka.Dialer, error) {
+	c = c.WithDefaults()
 	config, mechanism, err := c.security()
 	if err != nil {
 		return nil, err
 	}
 	return &kafka.Dialer{
-		ClientID:      or(c.ClientID, "bouncemeter"),
-		Timeout:       c.dialTimeout(),
-		KeepAlive:     keepAlive,
-		DualStack:     true,
+		ClientID:      c.ClientID,
+		Timeout:       c.DialTimeout,
+		DialFunc:      c.Dial,
 		TLS:           config,
 		SASLMechanism: mechanism,
 	}, nil
@@ -150,14 +152,18 @@ func (c Config) Dialer() (*kafka.Dialer, error) {
 // keepAlive finds dead peers on connections that wait.
 const keepAlive = 15 * time.Second
 
-func (c Config) dialTimeout() time.Duration { return or(c.DialTimeout, 10*time.Second) }
+// Dial opens a connection, without TLS and login.
+func (c Config) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	d := net.Dialer{Timeout: c.WithDefaults().DialTimeout, KeepAlive: keepAlive}
+	return d.DialContext(ctx, network, address)
+}
 
-func or[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
-	}
-	return v
+// WithDefaults returns c with what is left out set, as far as that has a default.
+func (c Config) WithDefaults() Config {
+	c.ClientID = cmp.Or(c.ClientID, "bouncemeter")
+	c.DialTimeout = cmp.Or(c.DialTimeout, 10*time.Second)
+	c.MetadataTTL = cmp.Or(c.MetadataTTL, 2*time.Second)
+	return c
 }
 
 func (c Config) security() (*tls.Config, sasl.Mechanism, error) {
@@ -264,7 +270,7 @@ func (c Config) Explain(err error) error {
 	case errors.Is(err, kafka.UnsupportedSASLMechanism), errors.Is(err, kafka.IllegalSASLState):
 		return fmt.Errorf("%w; the broker offers other ways to log in: set sasl.mechanism to one of them", err)
 	case errors.Is(err, kafka.TopicAuthorizationFailed), errors.Is(err, kafka.GroupAuthorizationFailed), errors.Is(err, kafka.ClusterAuthorizationFailed):
-		return fmt.Errorf("%w; allow user %q what it needs with kafka-acls", err, c.SASL.User)
+		return fmt.Errorf("%w; allow %s what it needs with kafka-acls", err, c.principal())
 	case errors.As(err, &unknown):
 		return fmt.Errorf("%w; put the certificate of the authority that signed the broker's into a file and name it in tls.ca_file", err)
 	case errors.As(err, &name):
@@ -277,7 +283,18 @@ func (c Config) Explain(err error) error {
 		}
 		return fmt.Errorf("%w; the broker hung up: check whether this port wants TLS or a login", err)
 	case errors.Is(err, kafka.UnknownTopicOrPartition):
-		return fmt.Errorf("%w; create the topic, or allow user %q to describe it", err, c.SASL.User)
+		return fmt.Errorf("%w; create the topic, or allow %s to describe it", err, c.principal())
 	}
 	return err
+}
+
+// principal is whom brokers take this program for.
+func (c Config) principal() string {
+	switch {
+	case c.SASL.User != "":
+		return fmt.Sprintf("user %q", c.SASL.User)
+	case c.TLS.CertFile != "":
+		return "the subject of tls.cert_file"
+	}
+	return "user ANONYMOUS, as brokers call those without a login,"
 }

@@ -88,6 +88,19 @@ func TestCheckNamesEveryFault(t *testing.T) {
 	}
 }
 
+// Who lacks a right is named, also if nobody has logged in.
+func TestExplainNamesThePrincipal(t *testing.T) {
+	for want, c := range map[string]Config{
+		`allow user "meter" what`:              {SASL: SASL{Mechanism: "plain", User: "meter"}},
+		"allow the subject of tls.cert_file w": {TLS: TLS{Enabled: true, CertFile: "c.pem", KeyFile: "k.pem"}},
+		"allow user ANONYMOUS":                 {},
+	} {
+		if err := c.Explain(kafka.TopicAuthorizationFailed); !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
 // Every way to log in works over TLS, with Transport and Dialer; a wrong
 // password is told with its remedy and without the password.
 func TestLogin(t *testing.T) {

@@ -117,16 +117,15 @@ func (h *header) verify(data []byte) error {
 
 // walk appends to b a line for every record of the batch whose offset is at
 // least from. records is what follows the header, decompressed; the lines alias
-// it. A value longer than limit is cut and counted in b.Truncated; a record
-// without a value (a tombstone of a compacted topic) has no line and is counted
-// in nulls.
-func (h *header) walk(records []byte, from int64, limit int, b *event.Batch) (nulls int, err error) {
+// it. A value longer than limit is cut and counted in b.Truncated; tombstones,
+// the records without a value of a compacted topic, have no line.
+func (h *header) walk(records []byte, from int64, limit int, b *event.Batch) (tombstones int, err error) {
 	last := -1
 	i := 0
 	for n := h.count; n > 0; n-- {
 		length, start := varint(records, i)
 		if start < 0 || length < 0 || length > len(records)-start {
-			return nulls, errRecord
+			return tombstones, errRecord
 		}
 		i = start + length
 		r := records[start:i]    // attributes of the record come first; they have no meaning yet
@@ -134,19 +133,19 @@ func (h *header) walk(records []byte, from int64, limit int, b *event.Batch) (nu
 		delta, j := varint(r, j) // offset from base
 		keyBytes, j := varint(r, j)
 		if j < 0 || delta <= last || delta > int(h.lastDelta) || keyBytes < -1 || keyBytes > len(r)-j {
-			return nulls, errRecord
+			return tombstones, errRecord
 		}
 		last = delta
 		valueBytes, j := varint(r, j+max(keyBytes, 0))
 		if j < 0 || valueBytes < -1 || valueBytes > len(r)-j {
-			return nulls, errRecord
+			return tombstones, errRecord
 		}
 		offset := h.base + int64(delta)
 		if offset < from {
 			continue // the broker sends whole batches
 		}
 		if valueBytes < 0 {
-			nulls++
+			tombstones++
 			continue
 		}
 		value := r[j : j+valueBytes : j+valueBytes] // headers follow
@@ -157,9 +156,9 @@ func (h *header) walk(records []byte, from int64, limit int, b *event.Batch) (nu
 		b.Lines = append(b.Lines, event.Line{Text: value, Offset: offset})
 	}
 	if i != len(records) {
-		return nulls, errRecord
+		return tombstones, errRecord
 	}
-	return nulls, nil
+	return tombstones, nil
 }
 
 // isAbort reports whether the control batch with these records ends its

@@ -160,7 +160,7 @@ func TestAnyBatch(t *testing.T) {
 		base := rapid.Int64Range(0, 1<<40).Draw(t, "base")
 		var records []testRecord
 		var want []string
-		delta, nulls := 0, 0
+		delta, tombstones := 0, 0
 		from := base + int64(rapid.IntRange(0, 20).Draw(t, "from"))
 		for range rapid.IntRange(1, 40).Draw(t, "records") {
 			r := testRecord{delta: delta, headers: rapid.IntRange(0, 3).Draw(t, "headers")}
@@ -172,7 +172,7 @@ func TestAnyBatch(t *testing.T) {
 			}
 			if at := base + int64(delta); at >= from {
 				if r.value == nil {
-					nulls++
+					tombstones++
 				} else {
 					want = append(want, fmt.Sprintf("%d:%s", at, r.value))
 				}
@@ -183,7 +183,7 @@ func TestAnyBatch(t *testing.T) {
 		last := delta + 5 // the last ones may be gone as well
 		codec := rapid.IntRange(codecNone, codecZstd).Draw(t, "codec")
 		raw := appendRecords(nil, records)
-		data := batchOf(base, int16(codec), last, len(records), 1000, -1, pack(l.t(), codec, rapid.Bool().Draw(t, "form"), raw))
+		data := batchOf(base, int16(codec), last, len(records), 1000, -1, pack(fatal{}, codec, rapid.Bool().Draw(t, "form"), raw))
 		h, err := parseHeader(append(data, "what follows"...))
 		if err != nil || h.size != len(data) || h.next() != base+int64(last)+1 {
 			t.Fatalf("%+v, %v", h, err)
@@ -197,15 +197,14 @@ func TestAnyBatch(t *testing.T) {
 			t.Fatalf("unpacked %d of %d bytes, %v", len(b.Buffer), len(raw), err)
 		}
 		n, err := h.walk(b.Buffer[6:], from, 1<<20, &b)
-		if err != nil || n != nulls || !slices.Equal(texts(&b), want) {
-			t.Fatalf("%v, %d nulls, %v; want %d, %v", texts(&b), n, err, nulls, want)
+		if err != nil || n != tombstones || !slices.Equal(texts(&b), want) {
+			t.Fatalf("%v, %d tombstones, %v; want %d, %v", texts(&b), n, err, tombstones, want)
 		}
 	})
 }
 
-// t is for rapid, whose T is no testing.TB of its own.
-func (l *Lane) t() testing.TB { return fatal{} }
-
+// fatal stands for the testing.TB that rapid's T is not, and a benchmark's broker
+// does not have.
 type fatal struct{ testing.TB }
 
 func (fatal) Helper()           {}
@@ -287,8 +286,8 @@ func TestDamagedBatchIsSkippedAndCounted(t *testing.T) {
 		if err := l.Read(t.Context(), &b); err != nil || !slices.Equal(texts(&b), []string{"5:c"}) || b.Lost != 0 {
 			t.Fatal(texts(&b), err)
 		}
-		if l.stats.faults.Load() != 1 || l.stats.lost.Load() != 3 || l.stats.retries.Load() != tries-1 {
-			t.Error(l.stats.faults.Load(), l.stats.lost.Load(), l.stats.retries.Load())
+		if l.stats.damaged.Load() != 1 || l.stats.lost.Load() != 3 || l.stats.retries.Load() != tries-1 {
+			t.Error(l.stats.damaged.Load(), l.stats.lost.Load(), l.stats.retries.Load())
 		}
 	})
 }

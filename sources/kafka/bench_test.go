@@ -14,13 +14,9 @@ import (
 	"testing"
 	"time"
 
-	kafkago "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kgo"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/bouncemeter/bouncemeter/event"
-	"github.com/bouncemeter/bouncemeter/test/kafkatest"
 )
 
 // serveEnv makes the test binary a broker for benchmarks, so that its CPU time
@@ -77,7 +73,8 @@ func deliveries(n int) (all []string) {
 
 // BenchmarkSource reads 370-byte records of 4 partitions from a broker in
 // another process: everything up to the lines. cpu-s/M is the CPU time of this
-// process per million records, user and system.
+// process per million records, user and system. Beside a real Kafka and other
+// clients it is measured by test/kafkatest.
 func BenchmarkSource(b *testing.B) {
 	for _, codec := range codecNames {
 		b.Run(codec, func(b *testing.B) {
@@ -102,13 +99,13 @@ func BenchmarkSource(b *testing.B) {
 			}
 			cfg := Config{Topics: []string{"records"}}
 			cfg.Brokers = []string{strings.TrimSpace(addr)}
-			benchmark(b, cfg, b.N)
+			benchmark(b, cfg)
 		})
 	}
 }
 
-// benchmark reads n records from the beginning of a topic.
-func benchmark(b *testing.B, cfg Config, n int) {
+// benchmark reads b.N records or some more from the beginning of a topic.
+func benchmark(b *testing.B, cfg Config) {
 	b.Helper()
 	s, err := New(cfg)
 	if err != nil {
@@ -126,62 +123,19 @@ func benchmark(b *testing.B, cfg Config, n int) {
 		}
 		var batch event.Batch
 		for l.Read(ctx, &batch) == nil {
-			if read.Add(int64(len(batch.Lines))) >= int64(n) {
+			if read.Add(int64(len(batch.Lines))) >= int64(b.N) {
 				cancel()
 			}
 		}
 		return l.Close()
 	})
-	report(b, began, int(read.Load()))
+	b.StopTimer()
 	if err != nil {
 		b.Fatal(err)
 	}
-}
-
-// report tells what it cost to read n records.
-func report(b *testing.B, began time.Duration, n int) {
-	b.Helper()
-	b.StopTimer()
-	b.ReportMetric((cpu()-began).Seconds()/float64(n)*1e6, "cpu-s/M")
-	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "rec/s")
-}
-
-// BenchmarkServer reads 2 million such records, compressed by lz4, once from a
-// real Apache Kafka (-benchtime 1x): by this source, and by kafka-go's Reader for comparison.
-func BenchmarkServer(b *testing.B) {
-	const partitions, each = 4, 500_000
-	s := &server{Server: kafkatest.Start(b)}
-	s.producer = s.client(b, kgo.ProducerBatchCompression(kgo.Lz4Compression()), kgo.ProducerBatchMaxBytes(1_000_000))
-	topic := s.topic(b, partitions)
-	all := deliveries(each / 10)
-	for i := range int32(partitions * 10) {
-		send(b, s.producer, values(topic, i%partitions, all...)...)
-	}
-	cfg := s.config(topic)
-	b.Run("source", func(b *testing.B) {
-		benchmark(b, cfg, partitions*each)
-	})
-	b.Run("reader", func(b *testing.B) {
-		b.ReportAllocs()
-		began := cpu()
-		var g errgroup.Group
-		for p := range partitions {
-			g.Go(func() error {
-				r := kafkago.NewReader(kafkago.ReaderConfig{Brokers: cfg.Brokers, Topic: topic, Partition: p, MinBytes: 1, MaxBytes: 8 << 20, QueueCapacity: 10_000, MaxWait: 250 * time.Millisecond})
-				defer func() { _ = r.Close() }()
-				for range each {
-					if _, err := r.ReadMessage(b.Context()); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
-		}
-		if err := g.Wait(); err != nil {
-			b.Fatal(err)
-		}
-		report(b, began, partitions*each)
-	})
+	n := float64(read.Load())
+	b.ReportMetric((cpu()-began).Seconds()/n*1e6, "cpu-s/M")
+	b.ReportMetric(n/b.Elapsed().Seconds(), "rec/s")
 }
 
 // cpu is the CPU time of this process so far.

@@ -205,10 +205,10 @@ func (c *cluster) update(ctx context.Context) error {
 			}
 		}
 		if p.leader >= 0 && c.brokers[p.leader] == nil {
-			b := &broker{make(chan struct{}, 1), make(chan struct{}, 1)}
-			c.brokers[p.leader] = b
-			c.group.Go(func() error { return c.fetch(ctx, p.leader, b, true) })
-			c.group.Go(func() error { return c.fetch(ctx, p.leader, b, false) })
+			id, b := p.leader, &broker{make(chan struct{}, 1), make(chan struct{}, 1)}
+			c.brokers[id] = b
+			c.group.Go(func() error { return c.fetch(ctx, id, b, true) })
+			c.group.Go(func() error { return c.fetch(ctx, id, b, false) })
 		}
 	}
 	c.wakeAll()
@@ -323,12 +323,7 @@ func (c *cluster) open(name tp, next int64) *partition {
 		p.free = append(p.free, new(chunk))
 	}
 	c.mu.Lock()
-	i, _ := slices.BinarySearchFunc(c.parts, p, func(a, b *partition) int {
-		if a.topic != b.topic {
-			return strings.Compare(a.topic, b.topic)
-		}
-		return int(a.id) - int(b.id)
-	})
+	i, _ := slices.BinarySearchFunc(c.parts, name, func(p *partition, name tp) int { return compareTP(p.tp, name) })
 	c.parts = slices.Insert(c.parts, i, p)
 	c.mu.Unlock()
 	select {

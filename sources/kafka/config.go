@@ -151,7 +151,7 @@ func (c *Config) Validate() error {
 	}
 	for i, p := range c.Partitions {
 		if p < 0 {
-			fault("partitions[%d]: %d is negative", i, p)
+			fault("partitions[%d]: %d is negative; they are counted from 0", i, p)
 		} else if slices.Contains(c.Partitions[:i], p) {
 			fault("partitions[%d]: %d is named twice; remove one", i, p)
 		}
@@ -221,9 +221,7 @@ func (c Config) withDefaults() Config {
 	set(&c.SessionTimeout, 30*time.Second)
 	set(&c.RebalanceTimeout, 30*time.Second)
 	set(&c.CommitInterval, 5*time.Second)
-	set(&c.MetadataTTL, 2*time.Second)
-	set(&c.DialTimeout, 10*time.Second)
-	set(&c.ClientID, "bouncemeter")
+	c.Config = c.Config.WithDefaults()
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}

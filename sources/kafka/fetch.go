@@ -50,10 +50,8 @@ type part struct {
 // chunk is what a broker answered about one partition.
 type chunk struct {
 	code     int16  // of an error, else 0
-	start    int64  // first offset that the partition has
 	high     int64  // after the last record that all replicas have
 	stable   int64  // after the last record before an open transaction
-	size     int    // of the records, in bytes, as the broker sent them
 	data     []byte // whole batches and the beginning of one; at most fetch.limit
 	aborted  []abortedTransaction
 	answered bool
@@ -217,9 +215,8 @@ func (f *fetch) decodePart(w *wire, c *chunk) {
 	c.code = w.int16()
 	c.high = w.int64()
 	c.stable = w.int64()
-	c.start = 0
 	if f.version >= 5 {
-		c.start = w.int64()
+		w.int64() // first offset that the partition has
 	}
 	c.aborted = c.aborted[:0]
 	n := w.int32()
@@ -232,20 +229,20 @@ func (f *fetch) decodePart(w *wire, c *chunk) {
 	if f.version >= 11 {
 		w.int32() // preferred replica: none, as we have no rack
 	}
-	c.size = max(int(w.int32()), 0)
-	if c.size > w.left {
+	size := max(int(w.int32()), 0)
+	if size > w.left {
 		w.fail(io.ErrUnexpectedEOF)
 	}
 	if w.err != nil {
 		return
 	}
-	keep := min(c.size, f.limit)
+	keep := min(size, f.limit)
 	if cap(c.data) < keep {
 		c.data = make([]byte, keep)
 	}
 	c.data = c.data[:keep]
 	w.read(c.data)
-	w.skip(c.size - keep)
+	w.skip(size - keep)
 }
 
 // wire reads the answer's fields. After an error they are zero.

@@ -62,7 +62,7 @@ func (r *run) join(ctx context.Context, topics []string) (err error) {
 	}
 	conns := &connections{dial: r.cfg.dial}
 	if conns.dial == nil {
-		conns.dial = (&net.Dialer{Timeout: r.cfg.DialTimeout, KeepAlive: 15 * time.Second}).DialContext
+		conns.dial = r.cfg.Dial
 	}
 	dialer.DialFunc = conns.open
 	group, err := kafkago.NewConsumerGroup(kafkago.ConsumerGroupConfig{
@@ -166,7 +166,7 @@ func (r *run) generation(ctx, over context.Context, generation *kafkago.Generati
 	}
 	r.cfg.Log.Info("the group has shared out the partitions", "group", r.cfg.Group, "generation", generation.ID, "partitions", count)
 	commit := func() {
-		if err := generation.CommitOffsets(done.take()); err != nil {
+		if err := done.tell(generation.CommitOffsets); err != nil {
 			r.cfg.Log.Debug("offsets are not committed to the group, whose lag looks larger than it is", "group", r.cfg.Group, "err", err)
 		}
 	}

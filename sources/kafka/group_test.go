@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -96,6 +97,38 @@ func TestGroupSharesPartitionsAndLosesNothing(t *testing.T) {
 		if at := c.GroupInfo("meters").Commits["records"][i].Offset; at != rounds*each {
 			t.Errorf("the group is at offset %d of partition %d, not %d", at, i, rounds*each)
 		}
+	}
+}
+
+// What could not be told to the group is told the next time, even if nothing new
+// has come; what was told is not told again.
+func TestOffsetsAreToldUntilTheyAre(t *testing.T) {
+	var done commits
+	told := 0
+	tell := func(answer error) error {
+		return done.tell(func(all map[string]map[int]int64) error {
+			told++
+			if all["records"][1] != 7 {
+				t.Errorf("told %v", all)
+			}
+			return answer
+		})
+	}
+	if err := tell(nil); err != nil || told != 0 {
+		t.Fatalf("told %d times of nothing, %v", told, err)
+	}
+	done.set(tp{"records", 1}, 7)
+	refusal := errors.New("no coordinator")
+	if err := tell(refusal); !errors.Is(err, refusal) {
+		t.Fatalf("the refusal is %v", err)
+	}
+	for range 2 {
+		if err := tell(nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if told != 2 {
+		t.Errorf("told %d times, want once more after the refusal", told)
 	}
 }
 

@@ -504,6 +504,60 @@ func TestTopicsAndPartitionsThatAppear(t *testing.T) {
 	g.wait(t, "the end of a deleted topic", func() bool { return g.running["late/0"] == 0 })
 }
 
+// A topic that is deleted and made anew is read again as soon as its old lane is
+// done, even if that takes longer than the topic was gone.
+func TestTopicThatIsMadeAnew(t *testing.T) {
+	c := startCluster(t, 1)
+	cfg := quick(c)
+	cfg.Topics, cfg.Pattern = nil, "*"
+	s, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	opened, gone, release, done := make(chan string, 10), make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	var first sync.Once
+	go func() {
+		done <- s.Run(ctx, func(ctx context.Context, l *Lane) error {
+			opened <- l.Name()
+			<-ctx.Done()
+			if l.Name() == "records/0" {
+				first.Do(func() { close(gone); <-release })
+			}
+			return nil
+		})
+	}()
+	await := func(lane string) {
+		t.Helper()
+		select {
+		case got := <-opened:
+			if got != lane {
+				t.Fatalf("%s was opened, want %s", got, lane)
+			}
+		case <-time.After(patience):
+			t.Fatalf("%s was not opened", lane)
+		}
+	}
+	await("records/0")
+	if err := c.DeleteTopic("records"); err != nil {
+		t.Fatal(err)
+	}
+	<-gone
+	for _, topic := range []string{"records", "tells-that-it-is-seen"} {
+		if err := c.CreateTopic(topic, 1, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await("tells-that-it-is-seen/0")
+	close(release)
+	await("records/0")
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
 func addPartitions(t testing.TB, p *kgo.Client, topic string, count int32) {
 	t.Helper()
 	request := kmsg.NewPtrCreatePartitionsRequest()

@@ -241,14 +241,14 @@ func (l *Lane) records(h *header, packed []byte, b *event.Batch) error {
 	if b.Buffer, err = l.unpack.unpack(b.Buffer, h.attributes&codecMask, packed); err != nil {
 		return err
 	}
-	nulls, err := h.walk(b.Buffer[used:], l.at, l.cfg.MaxRecordBytes, b)
+	tombstones, err := h.walk(b.Buffer[used:], l.at, l.cfg.MaxRecordBytes, b)
 	if err != nil {
 		b.Lines, b.Buffer, b.Truncated = b.Lines[:lines], b.Buffer[:used], cut
 		return err
 	}
 	l.stats.records.Add(int64(len(b.Lines) - lines))
 	l.stats.bytes.Add(int64(len(b.Buffer) - used))
-	l.stats.nulls.Add(int64(nulls))
+	l.stats.tombstones.Add(int64(tombstones))
 	l.stats.truncated.Add(int64(b.Truncated - cut))
 	return nil
 }
@@ -265,7 +265,7 @@ func (l *Lane) fault(b *event.Batch, h *header, err error) error {
 		return nil
 	}
 	l.faults = 0
-	l.stats.faults.Add(1)
+	l.stats.damaged.Add(1)
 	if l.cfg.Damaged == Fail {
 		return fmt.Errorf("the batch of records at offset %d cannot be read: %w; mend the topic, or set damaged to skip to go on at offset %d without it", l.at, err, after)
 	}

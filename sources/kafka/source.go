@@ -88,9 +88,9 @@ type counters struct {
 // laneCounters count what a lane does, over all the times that it is opened; see
 // LaneStats.
 type laneCounters struct {
-	open                                                             atomic.Bool
-	offset, end                                                      atomic.Int64
-	records, bytes, nulls, truncated, aborted, retries, faults, lost atomic.Int64
+	open                                                                   atomic.Bool
+	offset, end                                                            atomic.Int64
+	records, bytes, tombstones, truncated, aborted, retries, damaged, lost atomic.Int64
 }
 
 // Source reads topics. Each partition is a lane.
@@ -130,8 +130,8 @@ func (s *Source) Stats() Stats {
 		c := s.lanes[p]
 		all.Lanes = append(all.Lanes, LaneStats{
 			Topic: p.topic, Partition: p.id, Open: c.open.Load(), Offset: c.offset.Load(), End: c.end.Load(),
-			Records: c.records.Load(), Bytes: c.bytes.Load(), Tombstones: c.nulls.Load(), Truncated: c.truncated.Load(),
-			Aborted: c.aborted.Load(), Retries: c.retries.Load(), Damaged: c.faults.Load(), Lost: c.lost.Load(),
+			Records: c.records.Load(), Bytes: c.bytes.Load(), Tombstones: c.tombstones.Load(), Truncated: c.truncated.Load(),
+			Aborted: c.aborted.Load(), Retries: c.retries.Load(), Damaged: c.damaged.Load(), Lost: c.lost.Load(),
 		})
 	}
 	return all
@@ -198,6 +198,7 @@ func (r *run) alone(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	var mu sync.Mutex // guards ends
 	ends := make(map[tp]context.CancelFunc)
+	ended := make(chan struct{}, 1) // a lane of a topic that was deleted; there may be another by now
 	g.Go(func() error {
 		for {
 			all, known, changed := r.cluster.partitions()
@@ -220,6 +221,12 @@ func (r *run) alone(ctx context.Context) error {
 					mu.Lock()
 					defer mu.Unlock()
 					delete(ends, p)
+					if ctx.Err() != nil {
+						select {
+						case ended <- struct{}{}:
+						default:
+						}
+					}
 					return err
 				})
 			}
@@ -233,6 +240,7 @@ func (r *run) alone(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			case <-changed:
+			case <-ended:
 			case <-time.After(noticeEvery):
 			}
 		}
@@ -244,7 +252,7 @@ func (r *run) alone(ctx context.Context) error {
 type commits struct {
 	mu  sync.Mutex
 	all map[string]map[int]int64
-	new bool // since it was last taken
+	new bool // since it was last told
 }
 
 // set notes that the ledger is at offset; a nil commits notes nothing.
@@ -264,11 +272,12 @@ func (c *commits) set(p tp, offset int64) {
 	c.new = true
 }
 
-// take returns all offsets if there are new ones.
-func (c *commits) take() map[string]map[int]int64 {
+// tell has all offsets committed if there are new ones, and again the next time if
+// that fails.
+func (c *commits) tell(commit func(map[string]map[int]int64) error) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if !c.new {
+		c.mu.Unlock()
 		return nil
 	}
 	c.new = false
@@ -276,7 +285,14 @@ func (c *commits) take() map[string]map[int]int64 {
 	for topic, offsets := range c.all {
 		all[topic] = maps.Clone(offsets)
 	}
-	return all
+	c.mu.Unlock()
+	err := commit(all)
+	if err != nil {
+		c.mu.Lock()
+		c.new = true
+		c.mu.Unlock()
+	}
+	return err
 }
 
 func compareTP(a, b tp) int {
