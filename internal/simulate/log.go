@@ -23,6 +23,7 @@ var servers = [...]struct {
 type writer struct {
 	location *time.Location
 	rfc3339  bool
+	random   *rand.Rand // the simulator's
 
 	buf          []byte
 	lines, bytes int64 // of all that was written
@@ -238,65 +239,76 @@ func (l *writer) attempt(m *message, daemon string, to func(), relay host, setup
 	l.text(", dsn=", dsn, ", status=", status, " (")
 }
 
-// sent writes that r has the message.
-func (l *writer) sent(m *message, sender string, r recipient, d *domain, h host, setup int64, random *rand.Rand) {
-	l.attempt(m, "/smtp", func() { l.recipient(r.local, d.name) }, h, setup, "2.0.0", "sent")
-	l.fill(providers[d.provider].ok, m, sender, r, d, h, random)
+// delivery is a message on its way to one recipient.
+type delivery struct {
+	*message
+	sender string // its domain
+	to     recipient
+	domain *domain // the recipient's
+	relay  host
+}
+
+// sent writes that the recipient has the message.
+func (l *writer) sent(d *delivery, setup int64) {
+	l.attempt(d.message, "/smtp", func() { l.recipient(d.to.local, d.domain.name) }, d.relay, setup, "2.0.0", "sent")
+	l.fill(providers[d.domain.provider].ok, d)
 	l.text(")")
 	l.end()
 }
 
-// failed writes why r does not have the message.
-func (l *writer) failed(m *message, sender string, r recipient, d *domain, h host, setup int64, random *rand.Rand) {
-	f := r.why
+// failed writes why the recipient does not have the message.
+func (l *writer) failed(d *delivery, setup int64) {
+	f := d.to.why
 	status := "bounced"
 	if f.outcome == event.Deferred {
 		status = "deferred"
 	}
-	if f.form == said && f.outcome == event.Deferred && m.local%8 == 0 {
+	if f.form == said && f.outcome == event.Deferred && d.local%8 == 0 {
 		// Another mail exchanger was tried first.
-		other := d.hosts[random.IntN(len(d.hosts))]
-		l.about(m, "/smtp")
-		l.reason(f, m, sender, r, d, other, random)
+		other := *d
+		other.relay = d.domain.hosts[l.random.IntN(len(d.domain.hosts))]
+		l.about(d.message, "/smtp")
+		l.reason(&other)
 		l.end()
 	}
-	relay, daemon, prefix := h, "/smtp", ""
+	relay, daemon, prefix := d.relay, "/smtp", ""
 	if f.form == unconnected {
 		relay = host{}
 	}
-	if m.attempts > 1 && (f.form == unconnected || f.form == refused) && random.IntN(2) == 0 {
+	if d.attempts > 1 && (f.form == unconnected || f.form == refused) && l.random.IntN(2) == 0 {
 		// The queue manager has given the destination up for a while.
 		relay, daemon, prefix = host{}, "/error", "delivery temporarily suspended: "
 	}
-	l.attempt(m, daemon, func() { l.recipient(r.local, d.name) }, relay, setup, f.dsn, status)
+	l.attempt(d.message, daemon, func() { l.recipient(d.to.local, d.domain.name) }, relay, setup, f.dsn, status)
 	l.text(prefix)
-	l.reason(f, m, sender, r, d, h, random)
+	l.reason(d)
 	l.text(")")
 	l.end()
 }
 
-func (l *writer) reason(f *failure, m *message, sender string, r recipient, d *domain, h host, random *rand.Rand) {
+func (l *writer) reason(d *delivery) {
+	f := d.to.why
 	switch f.form {
 	case said:
 		l.text("host ")
-		l.host(h)
+		l.host(d.relay)
 		l.text(" said: ")
 	case refused:
 		l.text("host ")
-		l.host(h)
+		l.host(d.relay)
 		l.text(" refused to talk to me: ")
 	}
-	l.fill(f.text, m, sender, r, d, h, random)
+	l.fill(f.text, d)
 	if f.form == said {
 		l.text(" (in reply to ", f.command, ")")
 	}
 }
 
 // home writes that a bounce has come back to its sender.
-func (l *writer) home(m *message, domain string, random *rand.Rand) {
+func (l *writer) home(m *message, domain string) {
 	l.attempt(m, "/smtp", func() { l.sender(m.local, domain) }, host{"hub.internal.example", "198.51.100.99"}, 20_000, "2.0.0", "sent")
 	l.text("250 2.0.0 Ok: queued as ")
-	l.buf = appendHex(l.buf, random.Uint32())
+	l.buf = appendHex(l.buf, l.random.Uint32())
 	l.text(")")
 	l.end()
 }
@@ -323,8 +335,8 @@ func (l *writer) removed(m *message) {
 	l.end()
 }
 
-// fill writes a reply's text with the parts that vary; see failure.
-func (l *writer) fill(text string, m *message, sender string, r recipient, d *domain, h host, random *rand.Rand) {
+// fill writes a text with the parts that vary; see failure and others.
+func (l *writer) fill(text string, d *delivery) {
 	for {
 		i := strings.IndexByte(text, '%')
 		if i < 0 {
@@ -334,27 +346,27 @@ func (l *writer) fill(text string, m *message, sender string, r recipient, d *do
 		l.text(text[:i])
 		switch text[i+1] {
 		case 'r':
-			l.recipient(r.local, d.name)
+			l.recipient(d.to.local, d.domain.name)
 		case 's':
-			l.sender(m.local, sender)
+			l.sender(d.local, d.sender)
 		case 'd':
-			l.text(sender)
+			l.text(d.sender)
 		case 'D':
-			l.text(d.name)
+			l.text(d.domain.name)
 		case 'i':
-			l.text(servers[m.server].addr)
+			l.text(servers[d.server].addr)
 		case 'h':
-			l.text(h.name)
+			l.text(d.relay.name)
 		case 'a':
-			l.text(h.addr)
-		case 'x':
-			l.buf = appendHex(l.buf, random.Uint32())
+			l.text(d.relay.addr)
+		case 'b':
+			l.number(1 + l.random.Int64N(250))
 		case 'n':
-			l.number(100 + random.Int64N(9900))
+			l.number(100 + l.random.Int64N(9900))
 		case 't':
 			l.buf = time.UnixMicro(l.now).UTC().AppendFormat(l.buf, "2006-01-02T15:04:05.000Z")
-		default:
-			l.text(text[i : i+2])
+		case 'x':
+			l.buf = appendHex(l.buf, l.random.Uint32())
 		}
 		text = text[i+2:]
 	}
@@ -366,9 +378,9 @@ const tls13 = "TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits) key-exc
 // chatterPerMessage is how many other lines there are for each message.
 const chatterPerMessage = 0.75
 
-// others are lines that have nothing to do with a delivery. In texts, %b is a
-// byte of an address, %n a number and %x an id. The program is Postfix's if it
-// begins with a slash, and has no process id if it ends in a colon.
+// others are lines that have nothing to do with a delivery, so that of the parts
+// that vary (see failure) they have only %b, %n and %x. The program is Postfix's
+// if it begins with a slash, and has no process id if it ends in a colon.
 var others = []struct {
 	program, text string
 	kind          event.Kind // Rejection, Probe, or none
@@ -406,9 +418,9 @@ var otherPick = func() picker {
 }()
 
 // chatter writes one such line and returns its kind.
-func (l *writer) chatter(random *rand.Rand) event.Kind {
-	o := &others[otherPick.pick(random)]
-	m := &message{server: uint8(random.IntN(len(servers))), local: random.Uint32()}
+func (l *writer) chatter() event.Kind {
+	o := &others[otherPick.pick(l.random)]
+	m := &message{server: uint8(l.random.IntN(len(servers))), local: l.random.Uint32()}
 	switch {
 	case o.program[0] == '/':
 		l.postfix(m, o.program)
@@ -420,24 +432,7 @@ func (l *writer) chatter(random *rand.Rand) event.Kind {
 		l.text(o.program)
 		l.pid(1000 + m.local%5000)
 	}
-	text := o.text
-	for {
-		i := strings.IndexByte(text, '%')
-		if i < 0 {
-			break
-		}
-		l.text(text[:i])
-		switch text[i+1] {
-		case 'b':
-			l.number(1 + random.Int64N(250))
-		case 'n':
-			l.number(100 + random.Int64N(9900))
-		case 'x':
-			l.buf = appendHex(l.buf, random.Uint32())
-		}
-		text = text[i+2:]
-	}
-	l.text(text)
+	l.fill(o.text, &delivery{message: m})
 	l.end()
 	return o.kind
 }

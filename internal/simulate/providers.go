@@ -16,7 +16,7 @@ const (
 //
 // In texts, %r is the recipient, %s the sender, %d the sender's domain, %D the
 // recipient's, %i our address, %h and %a the relay's name and address, %x a
-// short id, %n a number and %t a time.
+// short id, %n a number, %b a byte of an address and %t a time.
 type failure struct {
 	category event.Category
 	outcome  event.Outcome // Deferred or Bounced

@@ -12,6 +12,7 @@ package simulate
 import (
 	"cmp"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"math"
 	"math/rand/v2"
@@ -55,7 +56,7 @@ type Incident struct {
 	// means all.
 	SenderDomain, Provider string
 	Category               event.Category
-	// Share of first attempts that fail so, between 0 and 1.
+	// Share of first attempts that fail so, more than 0 and at most 1.
 	Share float64
 }
 
@@ -177,10 +178,10 @@ func New(c Config) (*Simulator, error) {
 	s := &Simulator{
 		config: c,
 		random: rand.New(rand.NewPCG(c.Seed, 0x626f756e6365)),
-		log:    writer{location: c.Location, rfc3339: c.RFC3339},
 		now:    c.Start.UnixMicro(),
 		counts: make(map[key]int64),
 	}
+	s.log = writer{location: c.Location, rfc3339: c.RFC3339, random: s.random}
 	s.makeSenders()
 	s.makeDomains()
 	for i := range providers {
@@ -259,10 +260,9 @@ func newDomain(name string, p int) domain {
 	for _, h := range providers[p].hosts {
 		h = strings.ReplaceAll(h, "%d", name)
 		h = strings.ReplaceAll(h, "%D", strings.ReplaceAll(name, ".", "-"))
-		var sum uint32 = 2166136261
-		for _, c := range []byte(h) {
-			sum = (sum ^ uint32(c)) * 16777619
-		}
+		hash := fnv.New32a()
+		_, _ = io.WriteString(hash, h) // never fails
+		sum := hash.Sum32()            // the host always has the same address
 		addr := fmt.Sprintf("203.0.113.%d", 1+sum%250)
 		switch {
 		case providers[p].v6 && len(d.hosts)%2 == 1:
@@ -276,6 +276,9 @@ func newDomain(name string, p int) domain {
 }
 
 func (s *Simulator) convert(in Incident) (incident, error) {
+	if !(in.Share > 0 && in.Share <= 1) {
+		return incident{}, fmt.Errorf("simulate: the share of an incident is %v; more than 0 and at most 1 of first attempts can fail", in.Share)
+	}
 	c := incident{start: in.Start.UnixMicro(), end: math.MaxInt64, sender: -1, provider: -1, share: in.Share}
 	if !in.End.IsZero() {
 		c.end = in.End.UnixMicro()
@@ -398,17 +401,17 @@ func (s *Simulator) deliver(i int32) {
 	for _, r := range m.pending {
 		k := key{sender: m.sender, provider: -1, outcome: event.Delivered}
 		if m.home {
-			s.log.home(m, s.senders[r.domain], s.random)
+			s.log.home(m, s.senders[r.domain])
 		} else {
 			s.decide(m, &r)
 			d := &s.domains[r.domain]
-			h := d.hosts[s.random.IntN(len(d.hosts))]
+			to := delivery{m, s.senders[m.sender], r, d, d.hosts[s.random.IntN(len(d.hosts))]}
 			k.provider = d.provider
 			if r.why == nil {
-				s.log.sent(m, s.senders[m.sender], r, d, h, setup, s.random)
+				s.log.sent(&to, setup)
 			} else {
 				k.outcome, k.category = r.why.outcome, r.why.category
-				s.log.failed(m, s.senders[m.sender], r, d, h, setup, s.random)
+				s.log.failed(&to, setup)
 			}
 		}
 		s.counts[k]++
@@ -500,7 +503,7 @@ func (s *Simulator) newMessage() int32 {
 // chatter writes a line of others and plans the next.
 func (s *Simulator) chatter() {
 	s.steps.add(s.now+s.pause(s.config.Rate*s.volumeNow()*chatterPerMessage), chatter, 0)
-	switch s.log.chatter(s.random) {
+	switch s.log.chatter() {
 	case event.Rejection:
 		s.rejections++
 	case event.Probe:

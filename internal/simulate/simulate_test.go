@@ -296,9 +296,11 @@ func TestNewRefuses(t *testing.T) {
 	for name, c := range map[string]Config{
 		"no start":         {},
 		"negative rate":    {Start: monday, Rate: -1},
-		"unknown sender":   {Start: monday, Incidents: []Incident{{SenderDomain: "nobody.example", Category: event.SPFFailed}}},
-		"unknown provider": {Start: monday, Incidents: []Incident{{Provider: "nobody", Category: event.SPFFailed}}},
-		"unknown to it":    {Start: monday, Incidents: []Incident{{Provider: "icloud", Category: event.TLSFailed}}},
+		"unknown sender":   {Start: monday, Incidents: []Incident{{SenderDomain: "nobody.example", Category: event.SPFFailed, Share: 1}}},
+		"unknown provider": {Start: monday, Incidents: []Incident{{Provider: "nobody", Category: event.SPFFailed, Share: 1}}},
+		"unknown to it":    {Start: monday, Incidents: []Incident{{Provider: "icloud", Category: event.TLSFailed, Share: 1}}},
+		"no share":         {Start: monday, Incidents: []Incident{{Category: event.SPFFailed}}},
+		"too large share":  {Start: monday, Incidents: []Incident{{Category: event.SPFFailed, Share: 60}}},
 	} {
 		if _, err := New(c); err == nil {
 			t.Errorf("%s: no error", name)

@@ -11,11 +11,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"math"
 	"os"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/dustin/go-humanize"
 
 	"github.com/bouncemeter/bouncemeter/internal/simulate"
 )
@@ -39,9 +38,9 @@ func run(args []string, out io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	limit, err := parseSize(*size)
+	limit, err := humanize.ParseBytes(*size)
 	if err != nil {
-		return fmt.Errorf("-bytes: %w", err)
+		return fmt.Errorf("-bytes: %w; write for example 100M or 1G", err)
 	}
 	t, err := time.Parse(time.RFC3339, *start)
 	if err != nil {
@@ -51,13 +50,13 @@ func run(args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	for written := int64(0); written < limit; {
+	for written := uint64(0); written < limit; {
 		t = t.Add(time.Second)
 		n, err := s.WriteUntil(out, t)
 		if err != nil {
 			return err
 		}
-		written += n
+		written += uint64(n)
 	}
 	if *tally == "" {
 		return nil
@@ -67,19 +66,4 @@ func run(args []string, out io.Writer) error {
 		return err
 	}
 	return os.WriteFile(*tally, append(b, '\n'), 0o666)
-}
-
-// parseSize reads a number with an optional K, M or G.
-func parseSize(s string) (int64, error) {
-	digits, unit := s, int64(1)
-	for suffix, n := range map[string]int64{"K": 1e3, "M": 1e6, "G": 1e9} {
-		if d, ok := strings.CutSuffix(s, suffix); ok {
-			digits, unit = d, n
-		}
-	}
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || n < 0 || n > math.MaxInt64/unit {
-		return 0, fmt.Errorf("%q is no size: write for example 100M or 1G", s)
-	}
-	return n * unit, nil
 }

@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/bouncemeter/bouncemeter/internal/simulate"
@@ -32,15 +34,10 @@ func TestRun(t *testing.T) {
 	}
 }
 
-func TestParseSize(t *testing.T) {
-	for s, want := range map[string]int64{"0": 0, "17": 17, "3K": 3000, "100M": 100_000_000, "1G": 1_000_000_000} {
-		if n, err := parseSize(s); n != want || err != nil {
-			t.Errorf("%s: %d, %v, want %d", s, n, err, want)
-		}
-	}
-	for _, s := range []string{"", "G", "-1", "1T", "1.5G", "99999999999G"} {
-		if n, err := parseSize(s); err == nil {
-			t.Errorf("%q: %d, want an error", s, n)
+func TestRunRefusesWhatIsNoSize(t *testing.T) {
+	for _, size := range []string{"", "G", "-1", "100X"} {
+		if err := run([]string{"-bytes", size}, io.Discard); err == nil || !strings.Contains(err.Error(), "100M") {
+			t.Errorf("%q: %v, want an error with an example", size, err)
 		}
 	}
 }

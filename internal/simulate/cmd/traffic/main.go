@@ -67,7 +67,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	if *broker != "" {
 		w := &kafka.Writer{
-			Addr: kafka.TCP(*broker), Topic: *topic, AllowAutoTopicCreation: true,
+			Addr: kafka.TCP(*broker), Topic: *topic, AllowAutoTopicCreation: true, Balancer: &kafka.Hash{},
 			BatchTimeout: 10 * time.Millisecond, RequiredAcks: kafka.RequireAll, MaxAttempts: 60,
 		}
 		defer w.Close()
@@ -145,7 +145,8 @@ func (r *rotating) close() {
 	}
 }
 
-// lines writes each line as a record of a topic, in order.
+// lines writes each line as a record of a topic. Those of one host keep their
+// order, since they have its name as their key.
 type lines struct {
 	ctx context.Context // of the program
 	w   *kafka.Writer
@@ -154,10 +155,16 @@ type lines struct {
 func (l *lines) Write(b []byte) (int, error) {
 	var records []kafka.Message
 	for line := range bytes.Lines(b) {
-		records = append(records, kafka.Message{Value: bytes.Clone(bytes.TrimSuffix(line, []byte("\n")))})
+		records = append(records, record(line))
 	}
 	if err := l.w.WriteMessages(l.ctx, records...); err != nil {
 		return 0, fmt.Errorf("write to topic %s: %w", l.w.Topic, err)
 	}
 	return len(b), nil
+}
+
+func record(line []byte) kafka.Message {
+	value := bytes.Clone(bytes.TrimSuffix(line, []byte("\n")))
+	host, _, _ := bytes.Cut(value[len(time.Stamp)+1:], []byte(" "))
+	return kafka.Message{Key: host, Value: value}
 }

@@ -45,6 +45,13 @@ func TestRotating(t *testing.T) {
 	}
 }
 
+func TestRecordsOfOneHostKeepTheirOrder(t *testing.T) {
+	line := "Jan 12 00:00:00 mx2 postfix-out/smtpd[20001]: connect from app9.prod.internal.example[198.51.100.109]"
+	if r := record([]byte(line + "\n")); string(r.Key) != "mx2" || string(r.Value) != line {
+		t.Errorf("key %q, value %q", r.Key, r.Value)
+	}
+}
+
 func TestRunNeedsATarget(t *testing.T) {
 	if err := run(t.Context(), nil); err == nil {
 		t.Error("nothing to write to, and no error")
