@@ -172,14 +172,17 @@ func (r *runner) keep() {
 }
 
 // commitRows is how many rows a commit has at the most, more or less: it
-// bounds memory and the time of one transaction while catching up.
-const commitRows = 20_000
+// bounds memory and the time of one transaction while catching up. An entry of
+// correlation, which brings its value, is like two counts. What is added to the
+// same row several times between two commits is written once, but beyond this it
+// saves less than it costs in memory.
+const commitRows = 40_000
 
 // due reports whether to commit: in time, before what was counted takes too much
 // memory, and at once when the lane has caught up, since it may wait for its next
 // line.
 func (r *runner) due() bool {
-	return time.Since(r.committed) >= r.daemon.o.CommitEvery || r.counter.Size()+r.table.Pending() >= commitRows ||
+	return time.Since(r.committed) >= r.daemon.o.CommitEvery || r.counter.Size()+2*r.table.Pending() >= commitRows ||
 		r.behind && r.unit.batch.Lag == 0 || slices.ContainsFunc(r.records, RecordWriter.Full)
 }
 

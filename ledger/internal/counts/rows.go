@@ -11,6 +11,12 @@ type Row struct {
 	Attempts, Firsts, Late int64
 }
 
+func (r *Row) add(o *Row) {
+	r.Attempts += o.Attempts
+	r.Firsts += o.Firsts
+	r.Late += o.Late
+}
+
 // Sort puts rows in the order of the tables, so that neighbours meet the same page
 // and all transactions touch them in one order, and adds up those with the same
 // key.
@@ -24,8 +30,7 @@ func Sort(rows []Row) []Row {
 	kept := rows[:0]
 	for _, r := range rows {
 		if n := len(kept); n > 0 && kept[n-1].Start == r.Start && kept[n-1].Series == r.Series {
-			k := &kept[n-1]
-			k.Attempts, k.Firsts, k.Late = k.Attempts+r.Attempts, k.Firsts+r.Firsts, k.Late+r.Late
+			kept[n-1].add(&r)
 			continue
 		}
 		kept = append(kept, r)
@@ -47,9 +52,18 @@ func (m *Marks) Take(g Grain, rows, dst []Row) []Row {
 	if g == Minutes {
 		return rows
 	}
-	dst = append(dst[:0], rows...)
-	for i := range dst {
-		dst[i].Start = g.Floor(dst[i].Start)
+	dst = dst[:0]
+	type key struct{ start, series int64 }
+	at := make(map[key]int) // in dst; to sort so many rows again takes several times as long
+	for _, r := range rows {
+		r.Start = g.Floor(r.Start)
+		k := key{r.Start, r.Series}
+		if i, ok := at[k]; ok {
+			dst[i].add(&r)
+			continue
+		}
+		at[k] = len(dst)
+		dst = append(dst, r)
 	}
 	return Sort(dst)
 }
