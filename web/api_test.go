@@ -354,7 +354,8 @@ func BenchmarkPages(b *testing.B) {
 	var all []*window.Series
 	for i := range 2000 {
 		all = append(all, &window.Series{
-			Outcome: event.Outcomes[i%4], Category: categories[i%len(categories)], Provider: fmt.Sprintf("p%d", i%30), SenderDomain: fmt.Sprintf("d%d.example", i/40),
+			Outcome: event.Outcomes[i%4], Category: categories[i%len(categories)], SenderDomain: fmt.Sprintf("d%d.example", i/40),
+			Route: &window.Route{Provider: fmt.Sprintf("p%d", i%30)},
 		})
 	}
 	d := &window.Delta{}

@@ -100,7 +100,7 @@ func fill(t testing.TB) *site {
 	t.Helper()
 	s := open(t)
 	series := func(o event.Outcome, c event.Category, provider, domain string) *window.Series {
-		return &window.Series{Outcome: o, Category: c, Provider: provider, SenderDomain: domain, Host: "mx1.example", Stream: "postfix"}
+		return &window.Series{Outcome: o, Category: c, SenderDomain: domain, Route: &window.Route{Provider: provider, Host: "mx1.example", Stream: "postfix"}}
 	}
 	fine := series(event.Delivered, event.Unset, "gmail", "shop.example")
 	spf := series(event.Bounced, event.SPFFailed, "gmail", "shop.example")
@@ -493,7 +493,7 @@ func TestHeaders(t *testing.T) {
 	if again := s.do("GET", "/", nil, "Accept-Encoding", "gzip", "If-None-Match", packed.Header().Get("ETag")); again.Code != http.StatusNotModified {
 		t.Errorf("with the tag of the compressed page: %d", again.Code)
 	}
-	s.commit(t, &window.Delta{Counts: []window.Count{{Series: &window.Series{Outcome: event.Delivered, Provider: "gmail"}, Start: now.Unix() / 60 * 60, Attempts: 5, Firsts: 5}}})
+	s.commit(t, &window.Delta{Counts: []window.Count{{Series: &window.Series{Outcome: event.Delivered, Route: &window.Route{Provider: "gmail"}}, Start: now.Unix() / 60 * 60, Attempts: 5, Firsts: 5}}})
 	s.clock = s.clock.Add(sameFor)
 	if again := s.do("GET", "/", nil, "If-None-Match", tag); again.Code != http.StatusOK {
 		t.Errorf("after a change: %d", again.Code)
@@ -511,7 +511,7 @@ func TestBounded(t *testing.T) {
 	s := open(t)
 	d := &window.Delta{}
 	for i := range 5000 {
-		x := &window.Series{Outcome: event.Bounced, Category: event.UserUnknown, Provider: fmt.Sprintf("p%d", i%300), SenderDomain: strings.Repeat("x", 200) + fmt.Sprint(i)}
+		x := &window.Series{Outcome: event.Bounced, Category: event.UserUnknown, SenderDomain: strings.Repeat("x", 200) + fmt.Sprint(i), Route: &window.Route{Provider: fmt.Sprintf("p%d", i%300)}}
 		d.Counts = append(d.Counts, window.Count{Series: x, Start: now.Unix()/60*60 - 600, Attempts: 1, Firsts: 1})
 	}
 	d.First, d.Last = now.Unix()-600, now.Unix()-600
@@ -528,7 +528,7 @@ func TestBounded(t *testing.T) {
 func TestSamePage(t *testing.T) {
 	s := fill(t)
 	first := s.get(t, "/")
-	s.commit(t, &window.Delta{Counts: []window.Count{{Series: &window.Series{Outcome: event.Delivered, Provider: "gmail"}, Start: now.Unix() / 60 * 60, Attempts: 5, Firsts: 5}}})
+	s.commit(t, &window.Delta{Counts: []window.Count{{Series: &window.Series{Outcome: event.Delivered, Route: &window.Route{Provider: "gmail"}}, Start: now.Unix() / 60 * 60, Attempts: 5, Firsts: 5}}})
 	if s.get(t, "/") != first {
 		t.Error("within a second the page is made twice")
 	}
@@ -567,7 +567,7 @@ func TestLive(t *testing.T) {
 		if w.events() != 0 || w.header.Get("Content-Type") != "text/event-stream" {
 			t.Errorf("at the beginning: %d events, %v", w.events(), w.header)
 		}
-		change := &window.Delta{Counts: []window.Count{{Series: &window.Series{}, Start: 0, Attempts: 1}}}
+		change := &window.Delta{Counts: []window.Count{{Series: &window.Series{Route: &window.Route{}}, Start: 0, Attempts: 1}}}
 		for range 20 { // ten seconds of commits
 			s.Committed("mta", change)
 			time.Sleep(500 * time.Millisecond)

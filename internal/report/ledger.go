@@ -123,7 +123,7 @@ func (b *Builder) addCounts(ctx context.Context, q Querier, since, until int64) 
 		if err != nil {
 			return err
 		}
-		b.AddCount(&window.Series{Outcome: o, Category: c, Secondary: secondary, Provider: k[3], SenderDomain: k[4]},
+		b.AddCount(&window.Series{Outcome: o, Category: c, Secondary: secondary, SenderDomain: k[4], Route: &window.Route{Provider: k[3]}},
 			rows[i].Attempts, rows[i].Firsts)
 	}
 	return nil

@@ -637,9 +637,9 @@ func BenchmarkWrite(b *testing.B) {
 // What came back after the delivery is told of, and is no attempt.
 func TestNotices(t *testing.T) {
 	b := report.NewBuilder(0)
-	b.AddCount(&window.Series{Outcome: event.OutOfBand, Category: event.UserUnknown, Provider: "gmail", SenderDomain: "shop.example"}, 3, 0)
-	b.AddCount(&window.Series{Outcome: event.OutOfBand, Category: event.UserUnknown, Provider: "yahoo", SenderDomain: "shop.example"}, 2, 0)
-	b.AddCount(&window.Series{Outcome: event.Complaint, Provider: "yahoo", SenderDomain: "shop.example"}, 7, 0)
+	b.AddCount(&window.Series{Outcome: event.OutOfBand, Category: event.UserUnknown, SenderDomain: "shop.example", Route: &window.Route{Provider: "gmail"}}, 3, 0)
+	b.AddCount(&window.Series{Outcome: event.OutOfBand, Category: event.UserUnknown, SenderDomain: "shop.example", Route: &window.Route{Provider: "yahoo"}}, 2, 0)
+	b.AddCount(&window.Series{Outcome: event.Complaint, SenderDomain: "shop.example", Route: &window.Route{Provider: "yahoo"}}, 7, 0)
 	r := b.Report()
 	want := []report.Notice{{Outcome: "complaint", Count: 7}, {Outcome: "oob_bounce", Category: "user_unknown", Count: 5}}
 	if diff := cmp.Diff(want, r.Notices); diff != "" {

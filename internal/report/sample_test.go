@@ -72,7 +72,7 @@ func hash(s string) uint64 {
 func add(b *report.Builder, a *attempt) {
 	b.AddTimes(a.at, a.at)
 	b.AddCount(&window.Series{
-		Outcome: a.outcome, Category: a.category, Secondary: a.secondary, Provider: a.provider, SenderDomain: a.sender,
+		Outcome: a.outcome, Category: a.category, Secondary: a.secondary, SenderDomain: a.sender, Route: &window.Route{Provider: a.provider},
 	}, a.n, a.firsts)
 	b.AddTrend(a.at, a.outcome, a.category, a.n)
 	if a.outcome != event.Expired {

@@ -91,8 +91,8 @@ next:
 var series = func() (all []*window.Series) {
 	for i := range 24 {
 		all = append(all, &window.Series{
-			Outcome: event.Outcomes[i%3], Category: event.Category(i % 5), Provider: []string{"gmail", "yahoo"}[i%2],
-			SenderDomain: fmt.Sprintf("d%d.example", i%7), Host: "mx1", Stream: "postfix",
+			Outcome: event.Outcomes[i%3], Category: event.Category(i % 5), SenderDomain: fmt.Sprintf("d%d.example", i%7),
+			Route: &window.Route{Provider: []string{"gmail", "yahoo"}[i%2], Host: "mx1", Stream: "postfix"},
 		})
 	}
 	return all

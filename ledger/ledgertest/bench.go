@@ -21,8 +21,8 @@ func ManySeries(n int) []*window.Series {
 	all := make([]*window.Series, n)
 	for i := range all {
 		all[i] = &window.Series{
-			Outcome: event.Outcomes[i%4], Category: categories[i%len(categories)], Provider: fmt.Sprintf("provider%d", i%30),
-			SenderDomain: fmt.Sprintf("sender%d.example", i/40), Host: fmt.Sprintf("mx%d.example", i%4), Stream: "postfix",
+			Outcome: event.Outcomes[i%4], Category: categories[i%len(categories)], SenderDomain: fmt.Sprintf("sender%d.example", i/40),
+			Route: &window.Route{Provider: fmt.Sprintf("provider%d", i%30), Host: fmt.Sprintf("mx%d.example", i%4), Stream: "postfix"},
 		}
 	}
 	return all

@@ -30,11 +30,11 @@ const (
 
 // Some series.
 var (
-	spfGmail   = &window.Series{Outcome: event.Bounced, Category: event.SPFFailed, Provider: "gmail", SenderDomain: "shop.example", Host: "mx1.example", Stream: "postfix"}
-	rateGmail  = &window.Series{Outcome: event.Deferred, Category: event.RateLimited, Provider: "gmail", SenderDomain: "shop.example", Host: "mx1.example", Stream: "postfix"}
-	sentGmail  = &window.Series{Outcome: event.Delivered, Provider: "gmail", SenderDomain: "news.example", Host: "mx1.example", Stream: "postfix"}
-	sentOther  = &window.Series{Outcome: event.Delivered, Provider: "yahoo", SenderDomain: window.NullSender, Host: "mx2.example", Stream: "postfix-out"}
-	expiredOne = &window.Series{Outcome: event.Expired, Category: event.QueueExpired, Secondary: event.MailboxFull, Provider: "yahoo", SenderDomain: window.Unknown, Host: "mx2.example"}
+	spfGmail   = &window.Series{Outcome: event.Bounced, Category: event.SPFFailed, SenderDomain: "shop.example", Route: &window.Route{Provider: "gmail", Host: "mx1.example", Stream: "postfix"}}
+	rateGmail  = &window.Series{Outcome: event.Deferred, Category: event.RateLimited, SenderDomain: "shop.example", Route: &window.Route{Provider: "gmail", Host: "mx1.example", Stream: "postfix"}}
+	sentGmail  = &window.Series{Outcome: event.Delivered, SenderDomain: "news.example", Route: &window.Route{Provider: "gmail", Host: "mx1.example", Stream: "postfix"}}
+	sentOther  = &window.Series{Outcome: event.Delivered, SenderDomain: window.NullSender, Route: &window.Route{Provider: "yahoo", Host: "mx2.example", Stream: "postfix-out"}}
+	expiredOne = &window.Series{Outcome: event.Expired, Category: event.QueueExpired, Secondary: event.MailboxFull, SenderDomain: window.Unknown, Route: &window.Route{Provider: "yahoo", Host: "mx2.example"}}
 )
 
 func count(s *window.Series, start, attempts, firsts int64) window.Count {

@@ -414,14 +414,18 @@ func (d *drawer) time() int64 {
 	return max(0, floor(d.clock.Unix()-d.int(-10*minute, back, "seconds ago"), minute))
 }
 
+// routes are shared, so that series with the same names are equal.
+var routes = []*window.Route{
+	{Provider: "gmail", Host: "mx1.example"}, {Provider: "gmail"}, {Provider: "yahoo", Host: "mx1.example"}, {Provider: "yahoo"},
+}
+
 func (d *drawer) series() *window.Series {
 	return &window.Series{
 		Outcome:      rapid.SampledFrom([]event.Outcome{event.Delivered, event.Bounced, event.Expired}).Draw(d.r, "outcome"),
 		Category:     rapid.SampledFrom([]event.Category{event.Unset, event.SPFFailed, event.Greylisted}).Draw(d.r, "category"),
 		Secondary:    rapid.SampledFrom([]event.Category{event.Unset, event.MailboxFull}).Draw(d.r, "secondary"),
-		Provider:     d.one("provider", "gmail", "yahoo"),
 		SenderDomain: d.one("sender domain", "", "(unknown)", "shop.example", "x' OR '1"),
-		Host:         d.one("host", "mx1.example", ""),
+		Route:        rapid.SampledFrom(routes).Draw(d.r, "route"),
 	}
 }
 

@@ -359,7 +359,7 @@ func commit(l *postgres.Ledger, lane ledger.Lane, from int64) error {
 	return l.Commit(context.Background(), &ledger.Commit{
 		Lane: lane.ID, Expected: event.Position{Offset: from}, Position: event.Position{Offset: from + 1}, Now: time.Now(),
 		Delta: &window.Delta{
-			Counts: []window.Count{{Series: &window.Series{Outcome: event.Delivered}, Start: 1_790_000_000, Attempts: 1, Firsts: 1}},
+			Counts: []window.Count{{Series: &window.Series{Outcome: event.Delivered, Route: &window.Route{}}, Start: 1_790_000_000, Attempts: 1, Firsts: 1}},
 			Lines:  window.Lines{Read: 1},
 		},
 	})

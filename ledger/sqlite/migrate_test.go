@@ -57,7 +57,7 @@ func TestMigrateVersion1(t *testing.T) {
 	if c.At.Position != (event.Position{Segment: "s", Offset: 7}) {
 		t.Errorf("the lane is at %+v", c.At.Position)
 	}
-	s := &window.Series{Outcome: event.Delivered, Provider: "gmail", SenderDomain: "shop.example", Host: "mx1.example", Stream: "postfix"}
+	s := &window.Series{Outcome: event.Delivered, SenderDomain: "shop.example", Route: &window.Route{Provider: "gmail", Host: "mx1.example", Stream: "postfix"}}
 	c.Commit(&window.Delta{Counts: []window.Count{{Series: s, Start: 60, Attempts: 5, Firsts: 5, Late: 5}}}, nil, nil)
 	check(65)
 	step := &ledger.DetectorCommit{Position: 3600, State: []byte("s"), Alerts: []ledger.Alert{{ID: "a", State: "firing", Body: []byte("{}")}}, Now: time.Unix(5000, 0)}

@@ -56,9 +56,10 @@ func newLane(t *testing.T, l *sqlite.Ledger) *lane {
 	if err != nil {
 		t.Fatal(err)
 	}
+	gmail := &window.Route{Provider: "gmail", Host: "mx1"}
 	return &lane{l, state, [2]*window.Series{
-		{Outcome: event.Delivered, Provider: "gmail", SenderDomain: "shop.example", Host: "mx1"},
-		{Outcome: event.Bounced, Category: event.SPFFailed, Provider: "gmail", SenderDomain: "shop.example", Host: "mx1"},
+		{Outcome: event.Delivered, SenderDomain: "shop.example", Route: gmail},
+		{Outcome: event.Bounced, Category: event.SPFFailed, SenderDomain: "shop.example", Route: gmail},
 	}}
 }
 

@@ -51,7 +51,8 @@ type Counter struct {
 	lately        [256]provider // by a cheap hash of the name
 
 	series seriesTable
-	places [16]placed // the hosts and streams of lately, by some bits of event.Event.Place
+	routes map[rest]*Route // by their part of a rest
+	places [16]placed      // the hosts and streams of lately, by some bits of event.Event.Place
 
 	// What was counted since the last Delta, apart from what series and spellings
 	// have not settled yet.
@@ -89,20 +90,27 @@ func newCurrent(span int64) current {
 // of returns the start of the window that a time falls into.
 func (c *current) of(seconds int64) int64 {
 	if seconds < c.start || seconds >= c.end {
-		span := c.span
-		switch {
-		case seconds < c.days:
-			span = max(span, 86400)
-		case seconds < c.hours:
-			span = max(span, 3600)
-		}
-		c.start = window(seconds, span)
-		c.end = c.start + span
-		if span == 0 {
-			c.end = math.MaxInt64
-		}
+		c.turn(seconds)
 	}
 	return c.start
+}
+
+// turn is apart so that of is inlined.
+//
+//go:noinline
+func (c *current) turn(seconds int64) {
+	span := c.span
+	switch {
+	case seconds < c.days:
+		span = max(span, 86400)
+	case seconds < c.hours:
+		span = max(span, 3600)
+	}
+	c.start = window(seconds, span)
+	c.end = c.start + span
+	if span == 0 {
+		c.end = math.MaxInt64
+	}
 }
 
 // seriesKey is a Series by numbers: the sender, and all else in one word.
@@ -210,7 +218,7 @@ func (k *Counter) renumber() {
 	k.hosts = newDimension(k.config.Hosts)
 	k.streams = newDimension(k.config.Streams)
 	k.providers, k.providerNames, k.lately = make(map[string]uint16), nil, [256]provider{}
-	k.series, k.templates = newSeriesTable(), make(map[templateKey]*template)
+	k.series, k.routes, k.templates = newSeriesTable(), make(map[rest]*Route), make(map[templateKey]*template)
 }
 
 // empty starts a new delta.
@@ -365,22 +373,28 @@ func (k *Counter) leave(p *placed) {
 // lookup returns the series of a sender.
 func (k *Counter) lookup(sender *spelling, r rest) *series {
 	key := seriesKey{sender.id, r}
-	s := k.series.find(key)
-	if s.number != 0 {
+	if s := k.series.find(key); s != nil {
 		return s
 	}
 	if len(k.series.all) >= k.config.MaxSeries && sender.id != idOther {
 		k.delta.Lines.Folded++
 		return k.lookup(&k.senders.reserved[idOther], r)
 	}
+	route := k.routes[r>>16]
+	if route == nil {
+		route = &Route{
+			Provider: k.providerNames[uint16(r>>16)],
+			Host:     k.hosts.text[uint16(r>>48)],
+			Stream:   k.streams.text[uint16(r>>32)],
+		}
+		k.routes[r>>16] = route
+	}
 	return k.series.insert(key, &Series{
 		Outcome:      event.Outcome(r >> 12 & 0xf),
 		Category:     event.Category(r >> 6 & 0x3f),
 		Secondary:    event.Category(r & 0x3f),
-		Provider:     k.providerNames[uint16(r>>16)],
 		SenderDomain: k.senders.text[sender.id],
-		Host:         k.hosts.text[uint16(r>>48)],
-		Stream:       k.streams.text[uint16(r>>32)],
+		Route:        route,
 	})
 }
 
@@ -389,7 +403,7 @@ func (k *Counter) turn(s *series, start int64) {
 	if s.count >= 0 {
 		s.settle(&k.delta.Counts[s.count])
 	}
-	key := countKey{k.series.all[s.number-1], start}
+	key := countKey{k.series.all[s.number], start}
 	i, ok := k.counts[key]
 	if !ok {
 		i = int32(len(k.delta.Counts))

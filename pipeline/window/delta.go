@@ -10,11 +10,12 @@ type Series struct {
 	Category event.Category // Unset for delivered
 	// Secondary is set for expired messages only: what kept them in the queue.
 	Secondary    event.Category
-	Provider     string
 	SenderDomain string // see the constants below for those that are no domain
-	Host         string
-	Stream       string
+	*Route              // never nil; the same one for many series
 }
+
+// Route is which way mail goes: from which MTA of ours to whom. There are few.
+type Route struct{ Provider, Host, Stream string }
 
 // What stands in place of a name that is not a domain. No domain looks alike.
 const (

@@ -44,7 +44,7 @@ func TestMemory(t *testing.T) {
 	kept := float64(heap()-before) / n
 	runtime.KeepAlive(k)
 	t.Logf("%.0f bytes a series, %.0f with a count that is not committed yet", kept, counted)
-	if kept > 190 || counted > 270 {
-		t.Error("want at most 190 and 270")
+	if kept > 96 || counted > 180 {
+		t.Error("want at most 96 and 180")
 	}
 }

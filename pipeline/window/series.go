@@ -10,7 +10,7 @@ type series struct {
 	rest   rest
 	start  int64
 	sender uint32
-	number uint32 // into seriesTable.all, from 1; 0 in a free slot
+	number uint32 // of the series, from 0
 	count  int32  // index into Delta.Counts of the window at start; -1 if there is none
 	// What is not yet in that Count.
 	attempts, firsts uint16
@@ -35,14 +35,16 @@ func (s *series) settle(c *Count) {
 	s.attempts, s.firsts = 0, 0
 }
 
-// seriesTable finds series by their numbers. It is a hash table with linear
-// probing.
+// seriesTable finds series by their numbers: the places by the hash of the numbers,
+// with linear probing, and what is counted in the order in which it was met first.
+// Most events are of series that were met early, and those are side by side.
 type seriesTable struct {
-	slots []series // a power of two
-	all   []*Series
+	places []uint32 // a power of two; an index into met, from 1
+	met    []series
+	all    []*Series // of met
 }
 
-func newSeriesTable() seriesTable { return seriesTable{slots: make([]series, 64)} }
+func newSeriesTable() seriesTable { return seriesTable{places: make([]uint32, 64)} }
 
 // hash spreads the numbers. Who chooses names chooses no numbers.
 func (k seriesKey) hash() int {
@@ -50,12 +52,15 @@ func (k seriesKey) hash() int {
 	return int(h ^ h>>32)
 }
 
-// find returns the slot of a key, or the free slot where it belongs. It is valid
-// until the next insert.
+// find returns what is counted of a series, valid until the next insert, or nil.
 func (t *seriesTable) find(key seriesKey) *series {
-	slots := t.slots
+	places := t.places
 	for i := key.hash(); ; i++ {
-		if s := &slots[i&(len(slots)-1)]; s.rest == key.rest && s.sender == key.sender && s.number != 0 || s.number == 0 {
+		n := places[i&(len(places)-1)]
+		if n == 0 {
+			return nil
+		}
+		if s := &t.met[n-1]; s.rest == key.rest && s.sender == key.sender {
 			return s
 		}
 	}
@@ -63,26 +68,30 @@ func (t *seriesTable) find(key seriesKey) *series {
 
 // insert adds a series that is not there.
 func (t *seriesTable) insert(key seriesKey, s *Series) *series {
-	if len(t.all) >= len(t.slots)/2 {
-		old := t.slots
-		t.slots = make([]series, 2*len(old))
-		for i := range old {
-			if old[i].number != 0 {
-				*t.find(seriesKey{old[i].sender, old[i].rest}) = old[i]
-			}
+	if len(t.met) >= len(t.places)/2 {
+		t.places = make([]uint32, 2*len(t.places))
+		for i := range t.met {
+			t.place(&t.met[i])
 		}
 	}
+	t.met = append(t.met, series{rest: key.rest, sender: key.sender, number: uint32(len(t.all)), count: -1})
 	t.all = append(t.all, s)
-	slot := t.find(key)
-	*slot = series{rest: key.rest, sender: key.sender, number: uint32(len(t.all)), count: -1}
-	return slot
+	added := &t.met[len(t.met)-1]
+	t.place(added)
+	return added
+}
+
+func (t *seriesTable) place(s *series) {
+	i := seriesKey{s.sender, s.rest}.hash()
+	for ; t.places[i&(len(t.places)-1)] != 0; i++ {
+	}
+	t.places[i&(len(t.places)-1)] = s.number + 1
 }
 
 // settle completes counts, and forgets where the series were counted.
 func (t *seriesTable) settle(counts []Count) {
-	for i := range t.slots {
-		s := &t.slots[i]
-		if s.number != 0 && s.count >= 0 {
+	for i := range t.met {
+		if s := &t.met[i]; s.count >= 0 {
 			s.settle(&counts[s.count])
 			s.count = -1
 		}

@@ -95,7 +95,7 @@ func (x *truth) count(t interface{ Fatal(...any) }, lane int, start int64, domai
 	if err := x.Commit(context.Background(), &ledger.Commit{
 		Lane: l.ID, Expected: l.Position, Position: next, Now: time.Unix(start, 0),
 		Delta: &window.Delta{Counts: []window.Count{{
-			Start: start, Series: &window.Series{Outcome: event.Delivered, Provider: "gmail", SenderDomain: domain}, Attempts: attempts, Firsts: firsts,
+			Start: start, Series: &window.Series{Outcome: event.Delivered, SenderDomain: domain, Route: &window.Route{Provider: "gmail"}}, Attempts: attempts, Firsts: firsts,
 		}}},
 	}); err != nil {
 		t.Fatal(err)

@@ -13,10 +13,10 @@ import (
 )
 
 func delta() *window.Delta {
-	spf := &window.Series{Outcome: event.Bounced, Category: event.SPFFailed, Provider: "gmail", SenderDomain: "shop.example", Host: "mx1"}
+	spf := &window.Series{Outcome: event.Bounced, Category: event.SPFFailed, SenderDomain: "shop.example", Route: &window.Route{Provider: "gmail", Host: "mx1"}}
 	// Another host's series has the same labels.
-	other := &window.Series{Outcome: event.Bounced, Category: event.SPFFailed, Provider: "gmail", SenderDomain: "shop.example", Host: "mx2"}
-	null := &window.Series{Outcome: event.Delivered, Provider: "other", SenderDomain: window.NullSender}
+	other := &window.Series{Outcome: event.Bounced, Category: event.SPFFailed, SenderDomain: "shop.example", Route: &window.Route{Provider: "gmail", Host: "mx2"}}
+	null := &window.Series{Outcome: event.Delivered, SenderDomain: window.NullSender, Route: &window.Route{Provider: "other"}}
 	d := &window.Delta{
 		Counts: []window.Count{{Series: spf, Start: 60, Attempts: 3, Firsts: 2}, {Series: spf, Start: 120, Attempts: 1}, {Series: other, Start: 60, Attempts: 1, Firsts: 1}, {Series: null, Attempts: 5, Firsts: 5}},
 		Lines:  window.Lines{Read: 12, Malformed: 1},
@@ -54,7 +54,7 @@ func TestNoticesAreNoAttempts(t *testing.T) {
 	s := New()
 	s.RestoreCount("complaint", "", "yahoo", "shop.example", 2, 0)
 	s.Committed("bounces", &window.Delta{Counts: []window.Count{
-		{Series: &window.Series{Outcome: event.Complaint, Provider: "yahoo", SenderDomain: "shop.example"}, Attempts: 1},
+		{Series: &window.Series{Outcome: event.Complaint, SenderDomain: "shop.example", Route: &window.Route{Provider: "yahoo"}}, Attempts: 1},
 	}})
 	want := `
 # HELP bouncemeter_notices_total News of recipients that is no attempt: bounce messages after a delivery, complaints, automatic answers.
