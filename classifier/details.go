@@ -362,13 +362,18 @@ func (c *lineCodes) length(line []byte) int {
 // maxSample bounds a sample, in bytes.
 const maxSample = 300
 
+// ellipsis ends a sample of which something is left out.
+const ellipsis = "…"
+
 // Sample appends to dst the reply in a form that may be stored and shown: one
 // line of valid UTF-8 without the wrapper of our own MTA, without control
-// characters, with <address> for each mail address, and of bounded length. Of the
-// codes that begin each line of a multi-line reply only the first stay.
+// characters, with <address> for each mail address, and of bounded length, with an
+// ellipsis at its end if that left something out. Of the codes that begin each
+// line of a multi-line reply only the first stay.
 func (s *Session) Sample(e *event.Event, dst []byte) []byte {
 	b, _ := unwrap(e.Reply.Text)
-	if len(b) > maxText {
+	more := len(b) > maxText
+	if more {
 		b = b[:maxText]
 	}
 	start := len(dst)
@@ -376,7 +381,10 @@ func (s *Session) Sample(e *event.Event, dst []byte) []byte {
 	word := start // where the current run without spaces begins
 	address := false
 	space := false
-	for i := 0; i <= len(b) && len(dst)-start < maxSample; {
+	for i := 0; i < len(b) || i == len(b) && !more; {
+		if len(dst)-start > maxSample && word == len(dst) {
+			break // only here, since what has begun may be an address
+		}
 		r, n := ' ', 1
 		if i < len(b) {
 			if r, n = decode(b[i:]); r == '\\' && i+1 < len(b) && (b[i+1] == 'n' || b[i+1] == 'r') {
@@ -424,11 +432,15 @@ func (s *Session) Sample(e *event.Event, dst []byte) []byte {
 			word = len(dst)
 		}
 	}
-	if len(dst)-start > maxSample {
-		dst = dst[:start+maxSample]
-		for !utf8.Valid(dst[start:]) {
-			dst = dst[:len(dst)-1]
+	if more && (address || len(dst)-start <= maxSample) {
+		dst = dst[:word] // half a word may be half an address
+	}
+	if len(dst)-start > maxSample || more {
+		end := min(len(dst), start+maxSample-len(ellipsis))
+		for end < len(dst) && !utf8.RuneStart(dst[end]) {
+			end--
 		}
+		dst = append(bytes.TrimRight(dst[:end], " "), ellipsis...)
 	}
 	return dst
 }

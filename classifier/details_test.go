@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/bouncemeter/bouncemeter/event"
 )
@@ -111,13 +112,39 @@ func TestSample(t *testing.T) {
 		{"550 Bo\xeete", "550 Boîte"},
 		{"550 BoÃ®te", "550 Boîte"},
 		{"", ""},
-		{strings.Repeat("é", 400), strings.Repeat("é", maxSample/2)},
+		{strings.Repeat("é", maxSample/2), strings.Repeat("é", maxSample/2)},
+		{strings.Repeat("é", maxSample/2+1), strings.Repeat("é", (maxSample-len("…"))/2) + "…"},
+		{strings.Repeat("a ", maxSample), strings.Repeat("a ", (maxSample-len("…"))/2) + "a…"},
+		{strings.Repeat("\u202e", maxText) + " bob@example.com", "…"},
+		{"550 no bob@example.com:" + strings.Repeat("x", maxText), "550 no…"},
+		{"550 " + strings.Repeat("满", maxText), "550 " + strings.Repeat("满", (maxSample-len("550 …"))/3) + "…"},
 		{"a@b", "<address>"},
 		{"@ alone", "@ alone"},
 	} {
 		e := event.Event{Reply: event.Reply{Text: []byte(tt.text)}}
 		if got := string(s.Sample(&e, []byte("x"))); got != "x"+tt.want {
 			t.Errorf("%q: %q, want %q", tt.text, got[1:], tt.want)
+		}
+	}
+}
+
+// Wherever a sample ends, no part of an address is in it, and the mark says that
+// there is more.
+func TestSampleEndsBetweenAddresses(t *testing.T) {
+	s := shippedRules(t).NewSession()
+	for _, text := range []string{" <bob.builder@example.com> is unknown", " bob.builder@example.com is unknown", " 日本語 bob.builder@example.com"} {
+		for n := maxSample - 60; n < maxSample+10; n++ {
+			for _, reply := range []string{strings.Repeat("x", n) + text, strings.Repeat("x ", n/2) + text, strings.Repeat(" ", maxText-n) + strings.Repeat("x", n-7) + text} {
+				e := event.Event{Reply: event.Reply{Text: []byte(reply)}}
+				got := string(s.Sample(&e, nil))
+				if strings.Contains(got, "bob") || len(got) > maxSample || !utf8.ValidString(got) {
+					t.Fatalf("%d bytes before it: %q", n, got)
+				}
+				whole := strings.HasSuffix(got, "unknown") || strings.HasSuffix(got, "<address>")
+				if whole == strings.HasSuffix(got, "…") {
+					t.Fatalf("%d bytes before it: %q", n, got)
+				}
+			}
 		}
 	}
 }

@@ -52,7 +52,7 @@ func (s *Server) pageRoutes() []route {
 // named1 makes a page about one name, which its URL has.
 func named1(page func(ctx context.Context, v *view, name string) (any, string, error)) func(context.Context, *view, *http.Request) (any, string, error) {
 	return func(ctx context.Context, v *view, r *http.Request) (any, string, error) {
-		name, err := nameFrom(r.PathValue("name"))
+		name, err := fromPath(r.PathValue("name"))
 		if err != nil {
 			return nil, "", err
 		}

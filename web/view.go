@@ -181,6 +181,25 @@ func nameFrom(s string) (string, error) {
 	return s, nil
 }
 
+// inPath returns a name as the last part of a page's path. What cannot stand there
+// is in angle brackets: nothing, and what browsers take for a folder.
+func inPath(name string) string {
+	if name == "" || name == "." || name == ".." || bracketed(name) {
+		name = "<" + name + ">"
+	}
+	return url.PathEscape(name)
+}
+
+// fromPath is the inverse of inPath, for what is no longer escaped.
+func fromPath(s string) (string, error) {
+	if bracketed(s) {
+		s = s[1 : len(s)-1]
+	}
+	return nameFrom(s)
+}
+
+func bracketed(s string) bool { return len(s) > 1 && s[0] == '<' && s[len(s)-1] == '>' }
+
 // link returns the URL of a page with the range and filters of v; a page that is
 // about one name needs no filter for it. Further parameters replace filters: an
 // empty one removes it.
@@ -237,7 +256,7 @@ func pagePath(d ledger.Dimension) string {
 
 // to returns the link to the page about a name.
 func (v *view) to(d ledger.Dimension, name string) string {
-	return v.link(pagePath(d)+url.PathEscape(cmp.Or(name, emptyName)), nil)
+	return v.link(pagePath(d)+inPath(name), nil)
 }
 
 // axis is the time of v's charts.

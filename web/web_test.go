@@ -773,3 +773,34 @@ func TestLatestOfManyAlerts(t *testing.T) {
 		t.Errorf("no %s in the page", last)
 	}
 }
+
+// Every name's page has an address that leads to it, whatever a browser or a
+// server makes of its path.
+func TestAddressOfEveryName(t *testing.T) {
+	var got string
+	mux := http.NewServeMux()
+	page := named1(func(_ context.Context, _ *view, name string) (any, string, error) {
+		got = name
+		return nil, "", nil
+	})
+	mux.HandleFunc("GET /domain/{name}", func(_ http.ResponseWriter, r *http.Request) {
+		if _, _, err := page(r.Context(), nil, r); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, name := range []string{"", ".", "..", "...", "<", "<.>", "<shop.example>", "shop.example", "a/b", "a?b#c%2e", "%2e", "(other)", hostile.Name} {
+		got = "none"
+		v := &view{last: usualSpan}
+		link, err := url.Parse("http://meter.example/domains")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if link, err = link.Parse(v.to(ledger.BySenderDomain, name)); err != nil { // as a browser resolves it
+			t.Fatal(err)
+		}
+		mux.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, link.String(), nil))
+		if got != name {
+			t.Errorf("%s leads to %q, want %q", link, got, name)
+		}
+	}
+}

@@ -25,7 +25,7 @@ import (
 )
 
 type backtestCommand struct {
-	Config   string   `short:"c" type:"path" placeholder:"FILE" help:"Take the alert rules of this configuration; else the built-in ones."`
+	Config   string   `short:"c" type:"path" placeholder:"FILE" help:"Take the alert rules and the classification rules of this configuration; else the built-in ones."`
 	Ledger   string   `placeholder:"FILE-or-DSN" help:"Judge the minutes of a daemon's ledger instead of logs, a file or a postgres:// URL; the daemon may be running."`
 	Budget   float64  `placeholder:"NUMBER" help:"Give all rules this budget: false alarms a day and 1000 series, 0.001 to 1000."`
 	From     string   `default:"auto" placeholder:"DIALECT" help:"Format of the logs; auto finds out each line's own."`
@@ -37,12 +37,14 @@ type backtestCommand struct {
 // Run lists the alerts that would have been raised.
 func (b backtestCommand) Run(ctx context.Context, c console) error {
 	rules := spike.DefaultRules()
+	var known classifier.Options
 	if b.Config != "" {
 		cfg, err := config.Load(b.Config, os.Environ(), nil)
 		if err != nil {
 			return err
 		}
 		rules = app.AlertRules(cfg)
+		known = classifier.Options{RuleFiles: cfg.Rules.Files, ProviderFiles: cfg.Rules.Providers}
 	}
 	if b.Budget != 0 {
 		for i := range rules {
@@ -62,7 +64,7 @@ func (b backtestCommand) Run(ctx context.Context, c console) error {
 	case len(b.Files) == 0:
 		return usageError{fmt.Errorf("backtest: what? Name logs such as /var/log/mail.log*, or a daemon's ledger with --ledger FILE")}
 	default:
-		err = b.files(ctx, c, d, &judged)
+		err = b.files(ctx, c, known, d, &judged)
 	}
 	if err != nil {
 		return err
@@ -136,7 +138,7 @@ func (j *backtest) ledger(ctx context.Context, d *spike.Detector, where string) 
 	return err
 }
 
-func (b backtestCommand) files(ctx context.Context, c console, d *spike.Detector, j *backtest) error {
+func (b backtestCommand) files(ctx context.Context, c console, rules classifier.Options, d *spike.Detector, j *backtest) error {
 	location, err := time.LoadLocation(b.Timezone)
 	if err != nil {
 		return usageError{fmt.Errorf("--timezone: %w", err)}
@@ -144,9 +146,9 @@ func (b backtestCommand) files(ctx context.Context, c console, d *spike.Detector
 	if _, err := dialect.New(b.From, location); err != nil {
 		return usageError{err}
 	}
-	known, err := classifier.New(classifier.Options{})
+	known, err := classifier.New(rules)
 	if err != nil {
-		return err
+		return usageError{err}
 	}
 	files, err := tail.OpenFiles(b.Files, tail.FilesOptions{Incomplete: sayIncomplete(c.err)})
 	if err != nil {

@@ -65,6 +65,12 @@ func TestBacktest(t *testing.T) {
 			t.Errorf("%s: exit %d, %s%s", form, code, out, stderr)
 		}
 	}
+	// A configuration brings its classification rules along.
+	rule := write(t, "rules.yaml", "rules:\n- id: ours\n  category: policy\n  provider: gmail\n  priority: 100\n  any: [\"spf didn't pass\"]\n")
+	config := write(t, "bouncemeter.yaml", "sources: [{name: mta1, kind: tail, paths: ["+path+"]}]\nledger: {sqlite: "+filepath.Join(t.TempDir(), "ledger.db")+"}\nrules: {files: ["+rule+"]}\n")
+	if code, out, stderr := call(t, "", "backtest", "--timezone", "UTC", "-c", config, path); code != 0 || strings.Contains(out, "SPF failed") {
+		t.Errorf("with a rule that calls it policy: exit %d, %s%s", code, out, stderr)
+	}
 	if code, _, stderr := call(t, "", "backtest"); code == 0 || !strings.Contains(stderr, "Name logs") {
 		t.Errorf("without a log: exit %d, %s", code, stderr)
 	}

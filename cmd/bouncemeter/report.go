@@ -167,6 +167,9 @@ func (r reportCommand) fromFiles(ctx context.Context, c console) (*report.Report
 	b.AddDelta(delta)
 	counter.Trend(b.AddTrend)
 	rep := b.Report()
+	if r.From != "auto" {
+		rep.Dialect = r.From
+	}
 	if rep.Attempts == 0 && rep.Outcomes.Expired == 0 && len(rep.Notices) == 0 {
 		if err := otherWay(files.Name(), parsers); err != nil {
 			return nil, err

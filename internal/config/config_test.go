@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -64,7 +65,74 @@ func TestMinimal(t *testing.T) {
 	}
 }
 
+// Every setting that there is, with a value of its own, is read into its field and
+// nowhere else.
 func TestEveryField(t *testing.T) {
+	for _, yes := range []bool{false, true} {
+		want := Default()
+		n := 0
+		in := fill(reflect.ValueOf(&want).Elem(), "", yes, &n)
+		got := Default()
+		l := &loader{file: "/etc/bm/c.yaml", lines: make(map[string]int), setters: make(map[string]string)}
+		l.decodeStruct("", reflect.ValueOf(&got).Elem(), in)
+		if len(l.faults) > 0 {
+			t.Fatal(l.faults)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		if n < 200 {
+			t.Errorf("only %d settings", n)
+		}
+	}
+}
+
+// fill sets everything below v to values that differ from each other, and truths to
+// yes, and returns what a file says for it. n counts the values.
+func fill(v reflect.Value, tag reflect.StructTag, yes bool, n *int) any {
+	if v.Kind() == reflect.Struct {
+		in := make(map[string]any)
+		for i := range v.NumField() {
+			if f := v.Type().Field(i); f.Tag.Get("yaml") != "-" {
+				in[f.Tag.Get("yaml")] = fill(v.Field(i), f.Tag, yes, n)
+			}
+		}
+		return in
+	}
+	if v.Kind() == reflect.Slice {
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		return []any{fill(v.Index(0), tag, yes, n), fill(v.Index(1), tag, yes, n)}
+	}
+	*n++
+	switch v.Addr().Interface().(type) {
+	case *time.Duration:
+		v.SetInt(int64(*n) * int64(time.Second))
+		return fmt.Sprintf("%ds", *n)
+	case *Size:
+		v.SetInt(int64(*n) << 10)
+		return fmt.Sprintf("%dKiB", *n)
+	}
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(yes)
+		return yes
+	case reflect.Int:
+		v.SetInt(int64(*n))
+		return *n
+	case reflect.Float64:
+		v.SetFloat(float64(*n) / 8)
+		return float64(*n) / 8
+	}
+	text := fmt.Sprintf("/text/%d", *n)
+	if words := tag.Get("enum"); words != "" {
+		list := strings.Split(words, ",")
+		text = list[*n%len(list)]
+	}
+	v.SetString(text)
+	return text
+}
+
+func TestFileOfManySettings(t *testing.T) {
 	file := `
 sources:
   - name: mta1

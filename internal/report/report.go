@@ -55,6 +55,9 @@ type Report struct {
 	// null if there was none.
 	First *time.Time `json:"first"`
 	Last  *time.Time `json:"last"`
+
+	// Dialect is the format that was named for all lines, or "" if none was.
+	Dialect string `json:"-"`
 }
 
 // MaxNames is how many names each list of names has at the most.

@@ -211,6 +211,9 @@ func TestDocumented(t *testing.T) {
 			}
 			if !f.Anonymous {
 				name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+				if name == "-" {
+					continue
+				}
 				if name == "" {
 					t.Errorf("%v.%s has no JSON name", of, f.Name)
 				}
@@ -397,6 +400,8 @@ func TestNothing(t *testing.T) {
 		"the input is empty":           build(nil, window.Lines{}),
 		"No delivery attempts in 10":   build(nil, window.Lines{Read: 10}),
 		"could not be understood":      build(nil, window.Lines{Read: 10, Malformed: 9}),
+		"docs/dialects.md has the":     build(nil, window.Lines{Read: 10, Malformed: 9}),
+		"without --from the format":    {Lines: 10, Dialect: "exim"},
 		"every attempt was delivered":  build([]attempt{{at: epoch, outcome: event.Delivered, n: 3}}, window.Lines{Read: 10}),
 		"until 2026-01-12 04:00":       nowhere,
 		"No delivery attempts in this": nowhere,
@@ -404,6 +409,9 @@ func TestNothing(t *testing.T) {
 		for _, got := range []string{toTable(t, r, report.TableOptions{Width: 400}), toHTML(t, r)} {
 			if !strings.Contains(got, want) {
 				t.Errorf("no %q in:\n%s", want, got)
+			}
+			if strings.Contains(got, "--from") != (r.Dialect != "") {
+				t.Errorf("--from is for who gave it:\n%s", got)
 			}
 			if strings.Contains(got, "NaN") || strings.Contains(got, "Inf") {
 				t.Errorf("a ratio of nothing in:\n%s", got)

@@ -211,13 +211,21 @@ func (r *Report) nothing() string {
 	case r.Attempts == 0 && r.Outcomes.Expired == 0 && r.Lines == 0:
 		return "There was nothing to read: the input is empty. Name the log that your outgoing MTA writes, such as /var/log/mail.log."
 	case r.Attempts == 0 && r.Outcomes.Expired == 0 && r.Malformed > 0:
-		return "No delivery attempts could be read, and " + counted(r.Malformed, "line") + " could not be understood. Most likely the log has a format that was not named or is not known: without --from it is found out, and docs/dialects.md has those that are known."
+		return "No delivery attempts could be read, and " + counted(r.Malformed, "line") + " could not be understood. " + r.format()
 	case r.Attempts == 0 && r.Outcomes.Expired == 0:
-		return "No delivery attempts in " + counted(r.Lines, "line") + ". Check that this is the log of the MTA that sends mail out, and that --from, if given, names its format."
+		return "No delivery attempts in " + counted(r.Lines, "line") + ". Check that this is the log of the MTA that sends mail out. " + r.format()
 	case r.Outcomes.Failures() == 0 && r.Outcomes.Expired == 0:
 		return "Nothing failed: every attempt was delivered."
 	}
 	return ""
+}
+
+// format says what to do about lines that tell nothing.
+func (r *Report) format() string {
+	if r.Dialect != "" {
+		return "They were read as " + r.Dialect + ", as asked for; without --from the format is found out."
+	}
+	return "docs/dialects.md has the formats that are known."
 }
 
 // failures introduces the list of categories.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -196,18 +197,33 @@ func newLedger(dsn string, o Options, readOnly bool) (*Ledger, error) {
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = 10 * time.Second
 	}
-	host := config.Host
-	if !strings.HasPrefix(host, "/") {
-		host = net.JoinHostPort(host, strconv.Itoa(int(config.Port)))
-	}
 	l := &Ledger{
-		name:    fmt.Sprintf("ledger %s/%s schema %s", host, config.Database, o.Schema),
+		name:    fmt.Sprintf("ledger %s/%s schema %s", hosts(config), config.Database, o.Schema),
 		schema:  o.Schema,
 		pool:    newPool(config, o.Connections),
 		timeout: o.Timeout, chunk: o.chunk, readOnly: readOnly, locks: newLocks(o.Schema),
 		series: make(map[*window.Series]int32), closing: make(chan struct{}),
 	}
 	return l, nil
+}
+
+// hosts names the servers that the ledger may be on, in the order in which they
+// are tried. Each may be there several times, with and without TLS.
+func hosts(config *pgx.ConnConfig) string {
+	var all []string
+	add := func(host string, port uint16) {
+		if !strings.HasPrefix(host, "/") {
+			host = net.JoinHostPort(host, strconv.Itoa(int(port)))
+		}
+		if !slices.Contains(all, host) {
+			all = append(all, host)
+		}
+	}
+	add(config.Host, config.Port)
+	for _, f := range config.Fallbacks {
+		add(f.Host, f.Port)
+	}
+	return strings.Join(all, ",")
 }
 
 // Close ends the lease and waits for what is under way. A second call does

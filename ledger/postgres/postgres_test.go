@@ -498,3 +498,18 @@ func TestOneCauseIsToldOnce(t *testing.T) {
 		t.Errorf("the cause is lost of %v", err)
 	}
 }
+
+// A ledger is named by every server that it may be on.
+func TestWhere(t *testing.T) {
+	for dsn, want := range map[string]string{
+		"postgres://meter@a.example/mail":                                       "ledger a.example:5432/mail schema bouncemeter",
+		"postgres://meter@a.example,b.example:5433/mail":                        "ledger a.example:5432,b.example:5433/mail schema bouncemeter",
+		"postgres://meter@a.example,[2001:db8::1]/mail?target_session_attrs=rw": "",
+		"host=/run/postgresql,b.example user=meter dbname=mail sslmode=prefer":  "ledger /run/postgresql,b.example:5432/mail schema bouncemeter",
+	} {
+		got, err := postgres.Where(dsn, postgres.Options{})
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%s: %q, %v, want %q", dsn, got, err, want)
+		}
+	}
+}
