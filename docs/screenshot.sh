@@ -21,7 +21,7 @@ done
 sleep "${WAIT:-150}"
 page=$(sed -n 's/^  page *//p' "$work/log")
 chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir="$work/chromium" \
-	--window-size=1200,1460 --timeout=5000 --screenshot="$work/page.png" "$page?last=6h" 2>/dev/null
+	--window-size=1200,1433 --timeout=5000 --screenshot="$work/page.png" "$page?last=6h" 2>/dev/null
 pngquant --force --quality 60-95 --speed 1 --strip --output docs/page.png "$work/page.png"
 size=$(stat -c %s docs/page.png)
 echo "docs/page.png: $size bytes"

@@ -144,7 +144,7 @@ func Stacked(a Axis, label string, layers []Layer) *Chart {
 		}
 		c.Hits = append(c.Hits, hit{i, text})
 	}
-	c.Scale = []scaleLine{{"0", humanize.Comma(top)}, {"50", humanize.Comma(top / 2)}}
+	c.Scale = []scaleLine{{"0", briefly(top)}, {"50", briefly(top / 2)}}
 	return c
 }
 
@@ -215,6 +215,14 @@ func (c *Chart) Mark(a Axis, marks []Mark) {
 
 func (a Axis) moment(slot int) string {
 	return a.Start.Add(time.Duration(slot) * a.Step).UTC().Format("2006-01-02 15:04")
+}
+
+// briefly writes a number that fits beside a chart.
+func briefly(n int64) string {
+	if n < 1_000_000 {
+		return humanize.Comma(n)
+	}
+	return humanize.SIWithDigits(float64(n), 1, "")
 }
 
 // short writes a coordinate without needless digits.
