@@ -117,6 +117,25 @@ func TestHouseRules(t *testing.T) {
 	}
 }
 
+// A word of another language that looks like an English one without its accents
+// (člen, cần, réservé, límite) does not make English say what it does not.
+func TestForeignWordsInEnglish(t *testing.T) {
+	s := shippedRules(t).NewSession()
+	for _, reply := range []string{
+		"Room is reserved for the length at the head of this message",
+		"The handshake can be about TLS and still take long",
+		"Empty lists are invalid in this context",
+		"At this level the message says nothing",
+		"It is not sure that it turned out to be related",
+	} {
+		e := eventOf(reply)
+		s.Classify(e)
+		if e.Verdict.Category != event.Unclassified {
+			t.Errorf("%s: %s", reply, e.Verdict.Category)
+		}
+	}
+}
+
 // A further cause is told by words of its own, or by words that tell two.
 func TestSecondaryCause(t *testing.T) {
 	s := shippedRules(t).NewSession()
