@@ -194,7 +194,7 @@ func (r *runner) due() bool {
 func (r *runner) commit(ctx context.Context) error {
 	d := r.daemon
 	if r.read == r.state.Position {
-		r.committed = time.Now()
+		r.committed, r.behind = time.Now(), r.unit.batch.Lag > 0
 		r.status.update(func(s *LaneStatus) { s.Lag, s.Read = r.unit.batch.Lag, r.committed })
 		return nil
 	}
