@@ -40,7 +40,7 @@ func costs(svg string, largest int64) (string, error) {
 	for _, hundredths := range []int64{1, 3, 10, 30, 100} { // about evenly on a logarithmic scale
 		sizes = append(sizes, largest/100*hundredths)
 	}
-	size, err := growing(maker, log, sizes, func(n int64) (point, error) { return cost(report, log, n) })
+	size, err := growing(maker, log, daysAgo(30), sizes, func(n int64) (point, error) { return cost(report, log, n) })
 	if err != nil {
 		return "", err
 	}
@@ -94,8 +94,8 @@ type point struct {
 
 // growing has a log written as far as each of sizes, to the end of a line, and
 // measures it there: the largest is all that has to be made and to fit on the disk.
-func growing(maker, path string, sizes []int64, measure func(size int64) (point, error)) (points []point, err error) {
-	cmd := exec.Command(maker, "-bytes", strconv.FormatInt(sizes[len(sizes)-1]*11/10, 10))
+func growing(maker, path, start string, sizes []int64, measure func(size int64) (point, error)) (points []point, err error) {
+	cmd := exec.Command(maker, "-start", start, "-bytes", strconv.FormatInt(sizes[len(sizes)-1]*11/10, 10))
 	pipe, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err

@@ -158,7 +158,7 @@ func logGoals(b built) ([]goal, error) {
 		"regexps":   {args: []string{self, "-regexps"}},
 	}
 	figures := map[int64]map[string][]figure{smallLog: {}, largeLog: {}}
-	_, err = growing(b.maker, log, []int64{smallLog, largeLog}, func(size int64) (point, error) {
+	_, err = growing(b.maker, log, daysAgo(4), []int64{smallLog, largeLog}, func(size int64) (point, error) {
 		of, once := figures[smallLog], []string{"mtail", "exporter"}
 		often := []string{ours, "mawk", "regexps"}
 		if size >= largeLog {

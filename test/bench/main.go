@@ -208,12 +208,18 @@ func competitors(binary, self string) []program {
 	}
 }
 
+// daysAgo is when a log begins: not so long ago that a ledger would keep it by the
+// hour, since then a daemon had less to do, and long enough that it has ended.
+func daysAgo(n int) string {
+	return time.Now().UTC().AddDate(0, 0, -n).Format(time.RFC3339)
+}
+
 func makeLog(path, size string) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("go", "run", "./internal/simulate/cmd/mkmaillog", "-bytes", size)
+	cmd := exec.Command("go", "run", "./internal/simulate/cmd/mkmaillog", "-start", daysAgo(4), "-bytes", size)
 	cmd.Stdout, cmd.Stderr = f, os.Stderr
 	return errors.Join(cmd.Run(), f.Close())
 }
