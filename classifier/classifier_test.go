@@ -127,6 +127,8 @@ func TestForeignWordsInEnglish(t *testing.T) {
 		"Empty lists are invalid in this context",
 		"At this level the message says nothing",
 		"It is not sure that it turned out to be related",
+		"The archive has an allocation of its own, and a moment is enough",
+		"Cal asked in which order the commands go",
 	} {
 		e := eventOf(reply)
 		s.Classify(e)
