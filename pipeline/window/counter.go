@@ -223,9 +223,11 @@ func (k *Counter) renumber() {
 
 // empty starts a new delta.
 func (k *Counter) empty() {
-	k.delta = Delta{}
+	// The next delta will have about as many counts, which are most of it.
+	counts := len(k.delta.Counts)
+	k.delta = Delta{Counts: make([]Count, 0, counts)}
 	k.period++
-	k.counts = make(map[countKey]int32)
+	k.counts = make(map[countKey]int32, counts)
 	k.domains = make(map[domainKey]int32)
 	k.delays = make(map[delayKey]int32)
 }
