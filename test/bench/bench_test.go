@@ -191,8 +191,9 @@ func TestGoalTable(t *testing.T) {
 		{what: "small", bound: 1.1, most: true, unit: " times", figure: 1.1, by: "x|y"},
 		{what: "beside", unit: " s", figure: 2.5, by: "x"},
 		{what: "other", bound: 3, needs: "java", by: "x"},
-	})
+	}, ", load average 0.10 before the start")
 	for _, want := range []string{
+		"load average 0.10 before the start.\n\n|",
 		"| fast: at least 300 a second | 299 a second | **no** | `x` |\n",
 		"| small: at most 1.10 times | 1.10 times | yes | `x\\|y` |\n",
 		"| beside | 2.5 s | – | `x` |\n",

@@ -76,6 +76,7 @@ func goals(only []string) (string, error) {
 	); err != nil {
 		return "", err
 	}
+	load := loadAverage()
 	var all []goal
 	for _, part := range parts {
 		if len(only) > 0 && !slices.Contains(only, part.name) {
@@ -90,13 +91,24 @@ func goals(only []string) (string, error) {
 			all = append(all, g)
 		}
 	}
-	return goalTable(all), nil
+	return goalTable(all, load), nil
 }
 
-func goalTable(all []goal) string {
+// loadAverage is what other programs do on this machine, in a few words; "" where
+// the system does not tell.
+func loadAverage() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	minute, _, found := strings.Cut(string(b), " ")
+	if err != nil || !found {
+		return ""
+	}
+	return ", load average " + minute + " before the start"
+}
+
+func goalTable(all []goal, load string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d cores (%s/%s, %s), on %s.\n\n| goal | figure | reached | by itself |\n|---|---|---|---|\n",
-		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), time.Now().UTC().Format("2 January 2006"))
+	fmt.Fprintf(&b, "%d cores (%s/%s, %s), on %s%s.\n\n| goal | figure | reached | by itself |\n|---|---|---|---|\n",
+		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), time.Now().UTC().Format("2 January 2006"), load)
 	for _, g := range all {
 		what, figure, verdict := g.what, short(g.figure)+g.unit, "yes"
 		switch {
