@@ -100,7 +100,7 @@ func (d demoCommand) Run(ctx context.Context, c console) error {
   report   bouncemeter report --ledger %s
 
 In %.0f seconds the SPF record of %s breaks, and %s begins to refuse
-its mail. The alert comes within two minutes of that. Ctrl-C ends the demonstration.
+its mail. The alert comes within three minutes of that. Ctrl-C ends the demonstration.
 
 `, path, size>>20, wrote.Seconds(), url, url, cfg.Ledger.SQLite, time.Until(incident).Seconds(), demoSender, demoProvider)
 
