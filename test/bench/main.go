@@ -76,6 +76,8 @@ func main() {
 	switch {
 	case *log != "":
 		err = countByRegexps(*log, os.Stdout)
+	case *only != "" && !*wanted:
+		err = errors.New("-only goes with -goals; add it, or leave -only out")
 	case *chart != "":
 		err = runCosts(*chart, *largest, *write)
 	case *wanted:
