@@ -15,7 +15,8 @@ import (
 )
 
 // catchUp has the daemon read a log from its beginning, with all that it does
-// besides: a commit every second, metrics, pages and the detector. The wall time
+// besides: commits, each of a second or of tens of thousands of rows, metrics, pages
+// and the detector. The wall time
 // ends when its API tells of the last line, and so after its commit; the CPU time
 // is that of the whole process, from start to a clean stop. Nobody scrapes or
 // looks at a page meanwhile.
