@@ -15,6 +15,10 @@ var folded = func() (t [0x2000][2]uint16) {
 		if r >= 0x80 && unicode.In(r, unicode.Mn, unicode.Cf) {
 			continue
 		}
+		if r >= 0x80 && (unicode.IsPunct(r) || unicode.IsSymbol(r)) { // «, ¿, the comma of Arabic
+			t[r][0] = ' '
+			continue
+		}
 		t[r][0] = uint16(unicode.ToLower(r))
 		if r < 0xc0 || 0x370 > r && r >= 0x250 || r >= 0x590 && r < 0x1e00 {
 			continue

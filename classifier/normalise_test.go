@@ -45,6 +45,7 @@ func TestNormalise(t *testing.T) {
 		{"underscores for spaces, as qmail logs them", "550_5.1.1_<ann@x.example>:_User_unknown/", "ADDR user unknown"},
 		{"underscores and hyphens", "BAD_RECIPIENT e-mail", "bad recipient e mail"},
 		{"full stops", "Rejected. Go away.", "rejected . go away"},
+		{"punctuation of other languages", "¡Error! Boîte «pleine» n´existe، خطا؟", "error . boite pleine n existe خطا"},
 		{"full stop without a space", "rejected.Please go", "rejected . please go"},
 		{"full stops in a row", "denied...5f3e2b1a...", "denied . N"},
 		{"accents", "Boîte Größe ŁÓDŹ İ", "boite grosse lodz i"},
