@@ -112,15 +112,34 @@ func (j *backtest) window(d *spike.Detector, start int64, rows []spike.Row) {
 	}
 }
 
+// over is the event time before which all minutes of a ledger are over: up to where
+// its daemon has judged or, if it judges nothing, the minute of the latest record.
+func over(ctx context.Context, l app.Ledger) (int64, error) {
+	d, err := l.Detection(ctx)
+	if err != nil || d.Position > 0 {
+		return d.Position, err
+	}
+	lanes, err := l.Lanes(ctx)
+	latest := int64(0)
+	for i := range lanes {
+		latest = max(latest, lanes[i].Last)
+	}
+	return min(latest, time.Now().Unix()) / 60 * 60, err
+}
+
 func (j *backtest) ledger(ctx context.Context, d *spike.Detector, where string) error {
 	l, err := app.OpenLedger(ctx, where)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
+	until, err := over(ctx, l)
+	if err != nil {
+		return err
+	}
 	var start int64
 	var rows []spike.Row
-	err = l.Windows(ctx, 0, time.Now().Unix()/60*60, func(w *ledger.Window) error {
+	err = l.Windows(ctx, 0, until, func(w *ledger.Window) error {
 		if w.Start != start && start != 0 {
 			j.window(d, start, rows)
 			rows = rows[:0]

@@ -72,15 +72,12 @@ func (f *flood) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		rig.Pause(ctx, tick)
 		if time.Since(looked) > 250*time.Millisecond {
-			waits := time.Now()
-			for f.site.Metric(f.lag) > soakBehind && ctx.Err() == nil {
+			for waits := time.Now(); f.site.Metric(f.lag) > soakBehind && ctx.Err() == nil; waits = time.Now() {
 				rig.Pause(ctx, 10*tick)
+				f.held += time.Since(waits)
+				began = began.Add(time.Since(waits)) // what was not written then is not made up for
 			}
 			looked = time.Now()
-			f.held += looked.Sub(waits)
-			if f.held > 0 {
-				began = began.Add(looked.Sub(waits)) // what was not written then is not made up for
-			}
 		}
 		due := min(int64(time.Since(began).Seconds()*soakRate)-f.lines, soakRate/5)
 		if err := f.write(due); err != nil {
