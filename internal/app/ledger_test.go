@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -59,7 +60,11 @@ func TestAlertsAreNotKeptForEver(t *testing.T) {
 	run(t, a)
 	until(t, "the old alert is gone", func() bool {
 		all, err := a.ledger.Alerts(t.Context(), ledger.AlertFilter{})
-		return err == nil && len(all) == 2 && all[0].ID == "recent" && all[1].ID == "open"
+		has := func(id string) bool {
+			return slices.ContainsFunc(all, func(a ledger.Alert) bool { return a.ID == id })
+		}
+		// The detector may end the open one meanwhile, which it does not know.
+		return err == nil && !has("old") && has("recent") && has("open")
 	})
 }
 
