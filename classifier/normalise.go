@@ -768,8 +768,8 @@ func unwrap(b []byte) ([]byte, event.Stage) {
 			b = b[:i]
 		}
 	}
-	if startsWithCode(b) {
-		return b, stage // what our own MTA adds stands before
+	if bytes.IndexByte(b, ':') < 0 && bytes.IndexByte(b, ';') < 0 && bytes.IndexByte(b, '\'') < 0 || startsWithCode(b) {
+		return b, stage // what our own MTA adds stands before, with one of these behind it
 	}
 	for _, w := range [...]struct {
 		words string

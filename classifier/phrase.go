@@ -72,7 +72,7 @@ func newPhraseCompiler() *phraseCompiler {
 	c := &phraseCompiler{
 		terms: trieBuilder{terms: make(map[string]term, many)}, keep: newLexicon(), all: newLexicon(),
 		classes: make(map[string]symbol, many/2), nodes: make(map[edgeKey]int32, many),
-		order: make([]edgeKey, 0, many), classesOf: make([]completion, 0, many), phrases: make([]completion, 0, many),
+		order: make([]edgeKey, 0, 2*many), classesOf: make([]completion, 0, 2*many), phrases: make([]completion, 0, many),
 		words: map[string][]string{}, opening: map[string]bool{}, parts: make(map[string][]symbol, many/2),
 	}
 	c.all.every = true
@@ -311,9 +311,12 @@ func (c *phraseCompiler) literal(w string) []symbol {
 	}
 	forms := [][]string{c.split(plain)}
 	for _, v := range spellings(plain) {
-		// A question mark at the end is cut off like any punctuation: what
+		// A question mark at either end is cut off like any punctuation: what
 		// remains must still be long enough to mean only this word.
-		if f := c.split(v); len(f) == len(forms[0]) && (!strings.HasSuffix(v, "?") || len(v) > 6) {
+		if (strings.HasPrefix(v, "?") || strings.HasSuffix(v, "?")) && len(v) <= 6 {
+			continue
+		}
+		if f := c.split(v); len(f) == len(forms[0]) {
 			forms = append(forms, f)
 		}
 	}

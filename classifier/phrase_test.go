@@ -72,6 +72,8 @@ func TestPhrases(t *testing.T) {
 		{"boîte pleine", "550 bo??te pleine", true},
 		{"boîte pleine", "550 bo=C3=AEte pleine", true},
 		{"désactivé", "550 d?sactiv?", true},
+		{"člen* missing", "550 length missing", false}, // ?len is no longer the word
+		{"účtu missing", "550 ctu missing", false},
 		{"größe", "550 Groesse", true},
 		{"邮箱已满", "550 您的邮箱已满,无法", true},
 		{"邮箱 .. 满", "550 邮箱真的已经满了", true},
