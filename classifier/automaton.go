@@ -96,7 +96,7 @@ func (c *phraseCompiler) finish() *automaton {
 		edges: make([]edge, 1, 2*nodes), // number 0 is none
 		// Of the rest about as much is needed by the shipped rules.
 		groups: make([]sourceGroup, 0, symbols), blocks: make([]sourceBlock, 0, 2*symbols), begins: make([]int32, 0, symbols),
-		marks: make([]nodeBlock, 0, symbols), phrases: make([]int32, 0, 3*symbols), classes: make([]symbol, 0, nodes),
+		marks: make([]nodeBlock, 0, symbols), phrases: make([]int32, 0, 6*symbols), classes: make([]symbol, 0, nodes),
 	}
 	for i, m := range maskNames {
 		a.masks[i] = c.terms.terms[m]

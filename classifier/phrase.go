@@ -1,6 +1,7 @@
 package classifier
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -62,6 +63,7 @@ type phraseCompiler struct {
 	words     map[string][]string // {name} and what it stands for
 	opening   map[string]bool     // names being expanded, to find circles
 	sorted    []string            // scratch memory
+	key       []byte              // the same
 	parts     map[string][]symbol // that have been compiled: most are of many phrases
 	text      text
 	all       *lexicon // keeps everything: phrases are not masked
@@ -341,12 +343,15 @@ func (c *phraseCompiler) literal(w string) []symbol {
 		case 1:
 			symbols = append(symbols, alternatives[0])
 		default:
-			name := fmt.Sprint(alternatives)
-			s, ok := c.classes[name]
+			c.key = append(c.key[:0], 0) // no name begins so
+			for _, t := range alternatives {
+				c.key = binary.LittleEndian.AppendUint32(c.key, uint32(t))
+			}
+			s, ok := c.classes[string(c.key)]
 			if !ok {
 				c.classIDs++
 				s = -1 - c.classIDs
-				c.classes[name] = s
+				c.classes[string(c.key)] = s
 				for _, t := range alternatives {
 					n := c.node(-1, gapNone, t)
 					c.classesOf = append(c.classesOf, completion{n, s})

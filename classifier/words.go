@@ -2,6 +2,8 @@ package classifier
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/binary"
 	"slices"
 	"strings"
 )
@@ -97,23 +99,31 @@ func (b *trieBuilder) term(w string) term {
 // for each term the longest other stem that it begins with, or noTerm.
 func (b *trieBuilder) build() (trie wordTrie, stems []term) {
 	type word struct {
-		name string
-		term term
+		name  string
+		first uint64 // its first bytes, by which most are told apart
+		term  term
 	}
 	sorted := make([]word, len(b.names))
 	for t, name := range b.names {
-		sorted[t] = word{name, term(t)}
+		var first [8]byte
+		copy(first[:], name)
+		sorted[t] = word{name, binary.BigEndian.Uint64(first[:]), term(t)}
 	}
-	slices.SortFunc(sorted, func(x, y word) int { return strings.Compare(x.name, y.name) })
+	slices.SortFunc(sorted, func(x, y word) int {
+		if x.first != y.first {
+			return cmp.Compare(x.first, y.first)
+		}
+		return strings.Compare(x.name, y.name)
+	})
 	// A family is a state and the words that go on from it: sorted[from:to].
 	type family struct {
 		state, depth, from, to int32
 		stem                   term
 	}
 	var (
-		nodes    = make(wordTrie, 1<<15)
-		based    = make([]bool, len(nodes)) // by base
-		place    = int32(256)               // of the last children: the search for the next begins here
+		nodes    = make(wordTrie, 1<<10+8*len(sorted)) // about as many as are needed
+		based    = make([]bool, len(nodes))            // by base
+		place    = int32(256)                          // of the last children: the search for the next begins here
 		stack    = append(make([]family, 0, 256), family{to: int32(len(sorted)), stem: noTerm})
 		children = make([]family, 0, 256)
 		bytes    = make([]byte, 0, 256) // of the children
