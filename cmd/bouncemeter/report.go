@@ -120,7 +120,7 @@ func (r reportCommand) fromFiles(ctx context.Context, c console) (*report.Report
 	}
 	// The rules leave little of what it takes to compile them, and nothing else is
 	// there yet: collecting garbage meanwhile would be a sixth of the time.
-	percent := debug.SetGCPercent(400)
+	percent := debug.SetGCPercent(800)
 	rules, err := classifier.New(classifier.Options{RuleFiles: r.Rules, ProviderFiles: r.Providers})
 	debug.SetGCPercent(percent)
 	if err != nil {
