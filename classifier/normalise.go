@@ -194,9 +194,9 @@ func spaceAt(raw []byte, i int) bool {
 }
 
 // replyCode reads a basic reply code at raw[i:] and returns what to skip. A
-// number counts as one where a reply begins (first) or may begin (start), before
-// an enhanced code, and where it repeats the code of the reply, as it does on each line of
-// a multi-line reply.
+// number counts as one where a reply begins (first) or may begin (start), before an
+// enhanced code, and where it repeats the code of the reply, as it does on each line
+// of a multi-line reply.
 func (t *text) replyCode(raw []byte, i int, first, start bool) (n int, ok bool) {
 	if i+3 > len(raw) || raw[i] != '4' && raw[i] != '5' || class[raw[i+1]] != digit || class[raw[i+2]] != digit {
 		return 0, false

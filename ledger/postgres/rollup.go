@@ -17,10 +17,10 @@ import (
 // deletes: few enough that commits of lanes wait a fraction of a second at most.
 const defaultChunk = 20_000
 
-// Rollup applies r as of now, and returns what is kept from then on: it adds up the hours and days that are over, and
-// deletes what is older than its retention. It works in many short
-// transactions, each complete in itself, so it may end anywhere and be repeated
-// at any time. A grain is kept at least as long as the finer one; what has been
+// Rollup applies r as of now, and returns what is kept from then on: it adds up the
+// hours and days that are over, and deletes what is older than its retention. It works
+// in many short transactions, each complete in itself, so it may end anywhere and be
+// repeated at any time. A grain is kept at least as long as the finer one; what has been
 // rolled up stays so, whatever the next call asks for. While another process
 // rolls up it does nothing.
 func (l *Ledger) Rollup(ctx context.Context, r ledger.Retention, now time.Time) (kept ledger.Kept, err error) {
