@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -327,13 +328,19 @@ func FreePort(t testing.TB) int {
 	return int(netip.MustParseAddrPort(FreeAddress(t)).Port())
 }
 
-// FreeAddresses returns n different ones.
+// FreeAddresses returns n different ones. Their ports are below those that systems
+// give to connections and to who asks for any port, so that nobody gets one of them
+// by chance before, or between two starts of, the program that it is for.
 func FreeAddresses(t testing.TB, n int) (all []string) {
 	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
+	const first, ephemeral = 10_000, 32_768
+	for tries := 0; len(all) < n; tries++ {
+		l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(ephemeral-first)))
 		if err != nil {
-			t.Fatal(err)
+			if tries > 100 {
+				t.Fatal(err)
+			}
+			continue // in use
 		}
 		defer func() { _ = l.Close() }()
 		all = append(all, l.Addr().String())
